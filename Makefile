@@ -1,0 +1,46 @@
+# Everything runs in .venv, which the first target that needs it makes. Needs Python 3.11+, make and git.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+
+.PHONY: demo test test-slow lint format bench docs clean
+
+demo: $(STAMP)  ## install, then run the main job offline
+	$(BIN)/adapteo demo
+
+test: $(DEV_STAMP)  ## install, then run the tests
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+test-slow: $(DEV_STAMP)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(DEV_STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(DEV_STAMP)  ## speed and memory, as ratios against peers
+	$(BIN)/python -m benchmarks
+
+$(VENV)/bin/pip:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "AdaptEO needs Python 3.11 or newer; say PYTHON=... to make")'
+	$(PYTHON) -m venv $(VENV)
+
+# constraints.txt: the versions the tests were last run with
+$(STAMP): pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet -c constraints.txt -e .
+	touch $@
+
+$(DEV_STAMP): pyproject.toml constraints.txt | $(VENV)/bin/pip
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	touch $@ $(STAMP)
+
+clean:
+	rm -rf $(VENV) .coverage .pytest_cache .ruff_cache .mypy_cache dist

@@ -1,0 +1,1 @@
+"""Rasters, splits and datasets; `raster` is the only importer of rasterio."""

@@ -1,0 +1,1 @@
+"""Loss, prediction and metrics, one file for each kind of label."""

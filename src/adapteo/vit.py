@@ -1,0 +1,124 @@
+"""The plain vision transformer that the ViT-shaped backbones are made of (arXiv 2010.11929).
+
+    x = x + Attention(LN(x));  x = x + MLP(LN(x))
+
+q, k and v are three linears, each with its role, so that a method can target any of them and adapter files use
+HF peft's own key names; `split_qkv` and `fuse_qkv` translate fused checkpoints. `make bench` prints what this costs.
+"""
+
+from collections.abc import Mapping
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ROLES = ("q", "k", "v", "proj", "fc1", "fc2")
+
+
+class RoleLinear(nn.Linear):
+    """A linear layer that knows what it is for; methods select by role, never by a pattern on names."""
+
+    def __init__(self, role: str, inputs: int, outputs: int, bias: bool = True) -> None:
+        super().__init__(inputs, outputs, bias)
+        self.role = role
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, ``(b, n, d) -> (b, n, d)``, through the fused kernel."""
+
+    def __init__(self, dim: int, heads: int, qkv_bias: bool = True) -> None:
+        super().__init__()
+        self.heads = heads
+        self.q = RoleLinear("q", dim, dim, qkv_bias)
+        self.k = RoleLinear("k", dim, dim, qkv_bias)
+        self.v = RoleLinear("v", dim, dim, qkv_bias)
+        self.proj = RoleLinear("proj", dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attend over n."""
+        b, n, d = x.shape
+        q, k, v = (f(x).view(b, n, self.heads, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
+        out = F.scaled_dot_product_attention(q, k, v)
+        projected: Tensor = self.proj(out.transpose(1, 2).reshape(b, n, d))
+        return projected
+
+
+class Mlp(nn.Module):
+    """Two linears with GELU between, ``(b, n, d) -> (b, n, d)``."""
+
+    def __init__(self, dim: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = RoleLinear("fc1", dim, hidden)
+        self.fc2 = RoleLinear("fc2", hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply to each token."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return out
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block, ``(b, n, d) -> (b, n, d)``."""
+
+    def __init__(
+        self, dim: int, heads: int, mlp_ratio: float = 4.0, *, qkv_bias: bool = True, eps: float = 1e-6
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.attn = Attention(dim, heads, qkv_bias)
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Attention, then MLP, each with its residual."""
+        x = x + self.attn(self.norm1(x))
+        out: Tensor = x + self.mlp(self.norm2(x))
+        return out
+
+
+def init_weights(module: nn.Module) -> None:
+    """Xavier-uniform linears and unit LayerNorms, as in MAE (arXiv 2111.06377); for use with ``Module.apply``."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def split_qkv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Replace each fused ``….qkv.weight|bias`` by ``….q``, ``….k``, ``….v`` (equal parts of the rows)."""
+    out: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if ".qkv." in key:
+            for role, part in zip("qkv", value.chunk(3), strict=True):
+                out[key.replace(".qkv.", f".{role}.")] = part.clone()
+        else:
+            out[key] = value
+    return out
+
+
+def fuse_qkv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Invert `split_qkv`."""
+    out: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if ".attn.q." in key:
+            parts = [state[key.replace(".attn.q.", f".attn.{role}.")] for role in "qkv"]
+            out[key.replace(".attn.q.", ".attn.qkv.")] = torch.cat(parts)
+        elif ".attn.k." not in key and ".attn.v." not in key:
+            out[key] = value
+    return out
+
+
+def sincos_1d(dim: int, positions: Tensor) -> Tensor:
+    """Sine-cosine code of positions ``(n,)`` in float64: ``(n, dim)``, sines first, then cosines (arXiv 2111.06377).
+
+    Raises:
+        ValueError: when dim is odd.
+    """
+    if dim % 2:
+        raise ValueError(f"sine-cosine codes need an even width, not {dim}")
+    omega = 1.0 / 10000 ** (torch.arange(dim // 2, dtype=torch.float64) / (dim / 2.0))
+    angles = torch.outer(positions.double().flatten(), omega)
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
