@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adapteo.errors import ConfigError
+from adapteo.errors import ConfigError, WeightsError
 
 IGNORE = -1
 """The one internal value of a target that is not to be learned; datasets map their own ignore values to it."""
@@ -372,6 +372,22 @@ class Method(ABC):
     def parameters_formula(self, backbone: Backbone) -> int:
         """Number of trainable backbone parameters by closed formula, for an untouched backbone."""
 
+    def adapter_state(self, backbone: Backbone) -> dict[str, Tensor]:
+        """Tensors of the adapter file of an adapted backbone: by default what requires grad, detached, on the CPU."""
+        return {name: p.detach().cpu().contiguous() for name, p in trainable(backbone).items()}
+
+    def load_adapter_state(self, backbone: Backbone, state: Mapping[str, Tensor]) -> None:
+        """Copy the tensors of an adapter file into an adapted backbone, in place.
+
+        Raises:
+            WeightsError: when a tensor is missing, superfluous or of another shape; nothing is copied then.
+        """
+        copy_exactly(trainable(backbone), state)
+
+    def adapter_config(self, backbone: Backbone) -> dict[str, object]:
+        """What the JSON beside the adapter file says about the method: by default its kind and its fields."""
+        return {"peft_type": f"ADAPTEO_{type(self).__name__.upper()}", **vars(self)}
+
 
 def adapt(backbone: Backbone, method: Method) -> Backbone:
     """Freeze a backbone, then let a method act on it, in place.
@@ -411,6 +427,28 @@ def trainable(module: nn.Module) -> dict[str, nn.Parameter]:
 def trainable_count(module: nn.Module) -> int:
     """Number of parameters that require grad."""
     return sum(p.numel() for p in trainable(module).values())
+
+
+def copy_exactly(into: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Copy a state into tensors of the same names and shapes, in place, or change nothing.
+
+    Raises:
+        WeightsError: when a tensor is missing, superfluous or of another shape.
+    """
+    missing, superfluous = sorted(into.keys() - state.keys()), sorted(state.keys() - into.keys())
+    if missing or superfluous:
+        kind, names = ("lacks", missing) if missing else ("has superfluous", superfluous)
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise WeightsError(
+            f"the adapter {kind} '{names[0]}'{more}; it was made with another method, other fields or another backbone",
+            fix="give the method and the backbone that are written in the adapter's JSON file",
+        )
+    for name, tensor in into.items():
+        if tensor.shape != state[name].shape:
+            raise WeightsError(f"'{name}' is {tuple(state[name].shape)} in the adapter, {tuple(tensor.shape)} here")
+    with torch.no_grad():
+        for name, tensor in into.items():
+            tensor.copy_(state[name])
 
 
 def replace_modules(root: nn.Module, kind: type[nn.Module], make: "ModuleMaker") -> int:
