@@ -1,0 +1,26 @@
+"""Full fine-tuning: every parameter of the backbone is trained.
+
+    trained = θ
+
+The reference that every parameter-efficient method is compared with; not a method of its own.
+"""
+
+from dataclasses import dataclass
+
+from adapteo.contracts import Backbone, Method
+
+
+@dataclass(frozen=True)
+class Full(Method):
+    """Full fine-tuning: trains every parameter of the backbone."""
+
+    def apply(self, backbone: Backbone) -> None:
+        """Unfreeze everything."""
+        backbone.requires_grad_(True)
+
+    def parameters_formula(self, backbone: Backbone) -> int:
+        """All parameters."""
+        return sum(p.numel() for p in backbone.parameters())
+
+
+METHOD = Full
