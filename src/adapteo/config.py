@@ -2,15 +2,19 @@
 
     flood.yaml + ["train.rate=3e-4"] ──▶ nodes with line numbers ──▶ pydantic, strict ──▶ Run(dataset, backbone, …)
 
-Only this file knows pydantic, and only `adapteo._yaml` knows YAML.
+Only `adapteo._yaml` knows YAML and only `adapteo._schema` knows pydantic.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass, replace
+from inspect import isabstract
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from adapteo import _schema, _yaml, registry
+from adapteo._yaml import Document, Origin, Trail
 from adapteo.contracts import BackboneSpec, Dataset, DecoderSpec, Method, Task
-from adapteo.errors import ConfigError
+from adapteo.errors import ConfigError, closest
 
 
 @dataclass(frozen=True)
@@ -117,3 +121,148 @@ class Run:
     task: Task
     train: Train
     out: Path
+
+
+_CONTRACTS: dict[str, type] = {
+    "dataset": Dataset,
+    "backbone": BackboneSpec,
+    "method": Method,
+    "decoder": DecoderSpec,
+    "task": Task,
+}
+_KEYS = tuple(field.name for field in fields(Run))
+
+
+def load(source: str | Path | Mapping[str, object], overrides: Sequence[str] = ()) -> Run:
+    """Read and check a configuration.
+
+    Args:
+        source: a YAML file, or the same as a mapping. Each of ``dataset``, ``backbone``, ``method``, ``decoder`` and
+            ``task`` is a name (``unet``), a mapping of ``name`` and the fields of that entry's dataclass, or (in a
+            mapping) the dataclass itself. Paths of the dataset and local weights are relative to the file's folder;
+            ``out`` and paths in overrides to the current one.
+        overrides: ``train.rate=3e-4``, ``method.rank=8``, ``method=lora``; later ones win.
+
+    Raises:
+        ConfigError: says which line holds what, what is allowed there and what is closest.
+    """
+    document = _from_mapping(source) if isinstance(source, Mapping) else _yaml.read(Path(source))
+    for text in overrides:
+        _override(document, text)
+    for key in document.root:
+        if key not in _KEYS:
+            place = document.origin((key,)).place
+            raise ConfigError(f"{place}: there is no key '{key}'{closest(key, _KEYS)}", allowed=_KEYS)
+    entries = {key: _entry(document, key) for key in _CONTRACTS if key != "task"}
+    task = document.root.get("task") or {}
+    if isinstance(task, dict):  # a fact that the dataset knows is not asked of the user
+        document.root["task"] = {"name": entries["dataset"].task, **task}
+    return Run(**entries, task=_entry(document, "task"), train=_train(document), out=_out(document))
+
+
+def dump(run: Run) -> str:
+    """Write a run as YAML with every default spelt out, so that `load` of it equals the run."""
+    return _yaml.dump({key: _plain(value) for key, value in vars(run).items()})
+
+
+def name_of(entry: object) -> str:
+    """Return what a configuration calls an entry: its key in the registry, else ``package.module:Class``."""
+    cls = type(entry)
+    stem = cls.__module__.rpartition(".")[2]
+    for family in registry.FAMILIES:
+        if stem in registry.names(family) and registry.load(family, stem) is cls:
+            return stem
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _plain(value: Any) -> Any:
+    """Turn an entry into what YAML can hold."""
+    if is_dataclass(value):
+        named = {"name": name_of(value)} if isinstance(value, tuple(_CONTRACTS.values())) else {}
+        return named | {f.name: _plain(getattr(value, f.name)) for f in fields(value) if f.init}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+def _from_mapping(source: Mapping[str, object]) -> Document:
+    return Document("configuration", _plain(source), {(): Origin("configuration", Path.cwd())})
+
+
+def _override(document: Document, text: str) -> None:
+    """Apply one ``key=value``; naming another entry drops the keys of the former one."""
+    key, equals, written = text.partition("=")
+    trail = tuple(part.strip() for part in key.split("."))
+    if not equals or not all(trail):
+        raise ConfigError(f"override '{text}' is not key=value", fix="write it like train.rate=3e-4 or method=lora")
+    origin = Origin(f"override '{text}'", Path.cwd())
+    value = _yaml.value(written, origin.place)
+    section = trail[0]
+    if section in _CONTRACTS:
+        given = document.root.get(section)
+        if isinstance(given, str):
+            given = document.root[section] = {"name": given}
+        if trail[1:] in ((), ("name",)) and isinstance(value, str):
+            if not isinstance(given, dict) or given.get("name") != value:
+                document.put((section,), {}, origin)
+            trail = (section, "name")
+    document.put(trail, value, origin)
+
+
+def _entry(document: Document, key: str) -> Any:
+    """Build the dataclass that a section names."""
+    family, given = f"{key}s", document.root.get(key)
+    place = document.origin((key,)).place
+    name = given.get("name") if isinstance(given, dict) else given
+    if not isinstance(name, str):
+        problem = f"'{key}' is missing" if given is None else f"'{key}' has no name"
+        fix = f"write `{key}: <name>`, or `{key}:` with `name: <name>` and its keys below"
+        raise ConfigError(f"{place}: {problem}", allowed=registry.names(family), fix=fix)
+    try:
+        cls = registry.load(family, name)
+    except ConfigError as error:
+        raise _schema.placed(error, document.origin((key, "name")).place) from error
+    contract = _CONTRACTS[key]
+    if not issubclass(cls, contract) or not is_dataclass(cls) or isabstract(cls):
+        raise ConfigError(
+            f"{place}: '{name}' cannot be the {key}",
+            fix=f"it must be a dataclass that implements all of adapteo.contracts.{contract.__name__}",
+        )
+    values = {k: v for k, v in given.items() if k != "name"} if isinstance(given, dict) else {}
+    entry = _anchored(_schema.make(document, key, cls, values, f"{key} '{name}'"), (key,), document)
+    if isinstance(entry, BackboneSpec):
+        local = document.origin((key, "weights")).folder / Path(entry.weights).expanduser()
+        if local.exists():
+            return replace(entry, weights=str(local))  # type: ignore[type-var]  # a dataclass, as checked above
+    return entry
+
+
+def _train(document: Document) -> Train:
+    given = document.root.get("train") or {}
+    if not isinstance(given, dict):
+        place = document.origin(("train",)).place
+        raise ConfigError(f"{place}: train is {given!r}", allowed=[f.name for f in fields(Train)], fix="give it keys")
+    train: Train = _schema.make(document, "train", Train, given, "train")
+    return train
+
+
+def _out(document: Document) -> Path:
+    given = document.root.get("out", f"runs/{Path(document.name).stem}")
+    if not isinstance(given, str) or not given:
+        raise ConfigError(f"{document.origin(('out',)).place}: out is {given!r}", allowed=["the path of a folder"])
+    return Path(given).expanduser()
+
+
+def _anchored(value: Any, trail: Trail, document: Document) -> Any:
+    """Make paths absolute, each from the folder that belongs to where it was written."""
+    if isinstance(value, Path):
+        return document.origin(trail).folder / value.expanduser()
+    if isinstance(value, tuple):
+        return tuple(_anchored(inner, (*trail, str(i)), document) for i, inner in enumerate(value))
+    if is_dataclass(value) and not isinstance(value, type):
+        old = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
+        new = {name: _anchored(inner, (*trail, name), document) for name, inner in old.items()}
+        return replace(value, **new) if new != old else value
+    return value
