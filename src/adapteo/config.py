@@ -27,7 +27,7 @@ class Train:
         accumulate: steps whose gradients are averaged before the optimiser moves.
         seed: of everything random: new weights, order of samples, augmentation.
 
-        rate: learning rate of what the method trains in the backbone (AdamW).
+        rate: learning rate of what the method trains in the backbone (AdamW); null for the method's own default.
         head_rate: learning rate of the decoder; null for the same as `rate`.
         weight_decay: of AdamW, on weight matrices.
         clip: largest norm of the gradient; null for no clipping.
@@ -57,7 +57,7 @@ class Train:
     accumulate: int = 1
     seed: int = 0
 
-    rate: float = 1e-4
+    rate: float | None = None
     head_rate: float | None = None
     weight_decay: float = 0.01
     clip: float | None = None

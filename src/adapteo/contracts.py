@@ -359,6 +359,8 @@ class Method(ABC):
 
     identity_at_start: ClassVar[bool] = True
     mergeable: ClassVar[bool] = True
+    default_rate: ClassVar[float] = 1e-3
+    """Learning rate of AdamW when the user names none; the order of magnitude that searches find for this method."""
 
     @abstractmethod
     def apply(self, backbone: Backbone) -> None:
@@ -488,6 +490,9 @@ class Features:
 class DecoderSpec(ABC):
     """Configuration of a decoder: a frozen dataclass whose fields are the keys a user may write."""
 
+    linear: ClassVar[bool] = False
+    """True when the logits are linear in the last feature map, so that fitting the decoder is a convex problem."""
+
     @abstractmethod
     def build(self, features: Features, outputs: int, dense: bool) -> nn.Module:
         """Build the module.
@@ -545,3 +550,7 @@ class Task(ABC):
 
         NaN where a metric is not defined (a class that neither occurs nor is predicted).
         """
+
+    def confusion(self, statistics: Tensor, classes: Sequence[str]) -> Tensor | None:
+        """Confusion matrix ``(..., k, k)``, rows truth, that the statistics hold; None for a task without one."""
+        return None

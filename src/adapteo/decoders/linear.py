@@ -9,6 +9,7 @@ d channels of the last map, k outputs, s its stride in pixels.
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -19,6 +20,8 @@ from adapteo.contracts import DecoderSpec, Features
 @dataclass(frozen=True)
 class Linear(DecoderSpec):
     """One linear map from the last features to the labels; the choice for a linear probe."""
+
+    linear: ClassVar[bool] = True
 
     def build(self, features: Features, outputs: int, dense: bool) -> nn.Module:
         """Build `PixelLinear` for labels per pixel, `ImageLinear` for labels per image."""

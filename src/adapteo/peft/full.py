@@ -6,6 +6,7 @@ The reference that every parameter-efficient method is compared with; not a meth
 """
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from adapteo.contracts import Backbone, Method
 
@@ -13,6 +14,8 @@ from adapteo.contracts import Backbone, Method
 @dataclass(frozen=True)
 class Full(Method):
     """Full fine-tuning: trains every parameter of the backbone."""
+
+    default_rate: ClassVar[float] = 1e-4
 
     def apply(self, backbone: Backbone) -> None:
         """Unfreeze everything."""
