@@ -143,8 +143,8 @@ def _keys(hint: Any, loc: Sequence[str]) -> tuple[str, ...]:
     if is_dataclass(hint):
         inside = get_type_hints(hint).get(loc[0]) if loc else None
         return _keys(inside, loc[1:]) if loc else tuple(f.name for f in fields(hint) if f.init)
-    members = [member for member in get_args(hint) if is_dataclass(member) or get_args(member)]
-    chosen = [member for member in members if loc and is_dataclass(member) and member.__name__ == loc[0]]
+    members = [member for member in get_args(hint) if isinstance(member, type) or get_args(member)]
+    chosen = [member for member in members if loc and isinstance(member, type) and member.__name__ == loc[0]]
     if chosen or (loc and get_origin(hint) not in (Union, UnionType)):  # the member's name, the item's position or key
         loc = loc[1:]
     return next((keys for member in chosen or members if (keys := _keys(member, loc))), ())
