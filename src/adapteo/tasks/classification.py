@@ -9,7 +9,7 @@ from torch import Tensor
 from adapteo.contracts import Task
 from adapteo.errors import ConfigError
 from adapteo.tasks import _losses
-from adapteo.tasks._confusion import class_metrics, confusion, square
+from adapteo.tasks._confusion import class_metrics, confusion, most_likely, square
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Classification(Task):
 
     def predict(self, logits: Tensor) -> Tensor:
         """Class indices ``(b,)``."""
-        return logits.argmax(1)
+        return most_likely(logits)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax over classes ``(b, k)`` float32."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adapteo.contracts import Task
 from adapteo.tasks import _losses
-from adapteo.tasks._confusion import class_metrics, confusion, square
+from adapteo.tasks._confusion import class_metrics, confusion, most_likely, square
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Segmentation(Task):
 
     def predict(self, logits: Tensor) -> Tensor:
         """Class indices ``(b, h, w)``."""
-        return logits.argmax(1)
+        return most_likely(logits)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """Softmax over classes ``(b, k, h, w)`` float32."""
