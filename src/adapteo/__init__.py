@@ -34,7 +34,7 @@ def fit(
         configuration: a YAML file, the same as a mapping, or a `adapteo.config.Run`.
         overrides: ``train.rate=3e-4``, ``method=lora``; later ones win.
         resume: go on where a stopped run left off.
-        show: print progress and results.
+        show: print progress on standard error.
 
     Returns:
         The run at its best epoch, ready for ``test``, ``predict`` and ``merge``.
@@ -49,7 +49,8 @@ def fit(
         run = config.load(vars(configuration), overrides) if overrides else configuration
     else:
         run = config.load(configuration, overrides)
-    fitted: FittedRun = experiment.fit(run, resume=resume, show=show)
+    observer = import_module("adapteo._screen").ScreenObserver(run.task.monitor, run.train.epochs) if show else None
+    fitted: FittedRun = experiment.fit(run, resume=resume, observer=observer)
     return fitted
 
 

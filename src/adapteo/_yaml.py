@@ -133,13 +133,19 @@ def read(path: Path) -> Document:
 
 
 def value(text: str, place: str) -> Data:
-    """Read the value of a ``key=value``, by the same rules as in a file; lists are written ``[a, b]``.
+    """Read the value of a ``key=value``: ``[a, b]``, ``{a: b}`` and quotes as in a file, anything else is one scalar.
+
+    So ``images=*_S2.tif`` and ``date_format=%Y%m%d``, which a file would want quoted, need no quotes here.
 
     Raises:
-        ConfigError: when it is not YAML.
+        ConfigError: when a bracket or quote does not close.
     """
-    node = _compose(text, place)
-    return None if node is None else _Builder(Document(place, {})).build(node, (), ())
+    text = text.strip()
+    if text.startswith(("[", "{", "'", '"')):
+        node = _compose(text, place)
+        return None if node is None else _Builder(Document(place, {})).build(node, (), ())
+    tags = (name for name, pattern, _ in _SCALARS if name != "merge" and re.fullmatch(pattern, text))
+    return _scalar(next(tags, "str"), text)
 
 
 def dump(data: Mapping[str, object]) -> str:
@@ -168,7 +174,10 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode):
             items = enumerate(node.value)
             return [self._noted(item, item, (*trail, str(i)), (*above, node)) for i, item in items]
-        return self._scalar(node)
+        tag = node.tag.removeprefix(_TAG)
+        if tag not in ("str", *(name for name, pattern, _ in _SCALARS if re.fullmatch(pattern, node.value))):
+            raise ConfigError(f"{self._place(node)}: '{node.tag}' does not fit '{node.value}'", fix="leave the tag out")
+        return _scalar(tag, node.value)
 
     def _noted(self, written: yaml.Node, node: yaml.Node, trail: Trail, above: tuple[yaml.Node, ...]) -> Data:
         self.document.origins[trail] = Origin(self._place(written), self.folder)
@@ -197,23 +206,22 @@ class _Builder:
         for key, (key_node, inner) in (merged | own).items():
             yield key, key_node, inner
 
-    def _scalar(self, node: yaml.Node) -> Data:
-        text = str(node.value)
-        match node.tag.removeprefix(_TAG):
-            case "str" | "merge":
-                return text
-            case "null":
-                return None
-            case "bool" if text.lower() in ("true", "false"):
-                return text.lower() == "true"
-            case "int":
-                return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
-            case "float":
-                return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-        raise ConfigError(f"{self._place(node)}: the tag '{node.tag}' is not used here", fix="leave the tag out")
-
     def _place(self, node: yaml.Node) -> str:
         return _place(self.document.name, node)
+
+
+def _scalar(tag: str, text: str) -> Data:
+    """Convert a scalar that is known to match its tag."""
+    match tag:
+        case "null":
+            return None
+        case "bool":
+            return text.lower() == "true"
+        case "int":
+            return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+        case "float":
+            return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return text
 
 
 def _place(name: str, node: yaml.Node) -> str:
@@ -244,7 +252,9 @@ def _compose(text: str, name: str) -> yaml.Node | None:
 
 def _hint(line: str) -> str:
     """Name the usual cause of YAML that does not parse."""
-    return f"in `{line.strip()[:80]}`: check indentation, `key: value` with a space, quotes around : # [ {{ % @ `"
+    return (
+        f"in `{line.strip()[:80]}`: check indentation, `key: value` with a space, quotes around text with * & ! % @ : #"
+    )
 
 
 def _text(path: Path) -> str:

@@ -10,15 +10,16 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
 from enum import Enum
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from adapteo import __version__, registry
+import adapteo
+from adapteo import registry
 from adapteo.errors import AdaptEOError, Interrupted
 
 _LINES = 5
@@ -120,11 +121,7 @@ def fit(
     ] = None,
 ) -> None:
     """Train what a YAML file describes."""
-    from adapteo import config as configuration
-    from adapteo import experiment
-
-    run = configuration.load(config, overrides or [])
-    experiment.fit(replace(run, out=out) if out else run, resume=resume)
+    adapteo.fit(config, *(overrides or ()), *([f"out={out}"] if out else ()), resume=resume)
 
 
 _Run = Annotated[
@@ -136,9 +133,7 @@ _Run = Annotated[
 @_reported()
 def test(run: _Run) -> None:
     """Print the test table: per class, per region, with intervals."""
-    from adapteo import experiment
-
-    experiment.load(run).test(show=True)
+    adapteo.load(run).test(show=True)
 
 
 @app.command()
@@ -153,9 +148,7 @@ def predict(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
-    from adapteo import experiment
-
-    fitted = experiment.load(run)
+    fitted = adapteo.load(run)
     columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("predict", total=None)
@@ -175,9 +168,7 @@ def merge(
     out: Annotated[Path, typer.Option(help="Checkpoint file to write.")],
 ) -> None:
     """Write the adapted backbone as an ordinary checkpoint, with the upstream keys."""
-    from adapteo import experiment
-
-    typer.echo(f"wrote {experiment.load(run).merge(out)}")
+    typer.echo(f"wrote {adapteo.load(run).merge(out)}")
 
 
 @app.command("list")
@@ -198,15 +189,13 @@ def list_(
 @_reported()
 def demo(out: Annotated[Path, typer.Option(help="Folder for the results.")] = Path("runs/demo")) -> None:
     """Compare ways of adapting a small model on generated scenes; offline, a few minutes."""
-    from adapteo import demo as demonstration
-
-    demonstration.run(out)
+    import_module("adapteo.demo").run(out)
 
 
 @app.command()
 def version() -> None:
     """Print the version."""
-    typer.echo(__version__)
+    typer.echo(adapteo.__version__)
 
 
 def main() -> None:

@@ -198,7 +198,7 @@ def _override(document: Document, text: str) -> None:
     if not equals or not all(trail):
         raise ConfigError(f"override '{text}' is not key=value", fix="write it like train.rate=3e-4 or method=lora")
     origin = Origin(f"override '{text}'", Path.cwd())
-    value = _yaml.value(written, origin.place)
+    value = written if trail == ("out",) else _yaml.value(written, origin.place)
     section = trail[0]
     if section in _CONTRACTS:
         given = document.root.get(section)
@@ -264,5 +264,7 @@ def _anchored(value: Any, trail: Trail, document: Document) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         old = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
         new = {name: _anchored(inner, (*trail, name), document) for name, inner in old.items()}
+        if isinstance(old.get("root"), str):  # by convention a path as well
+            new["root"] = str(_anchored(Path(old["root"]), (*trail, "root"), document))
         return replace(value, **new) if new != old else value
     return value
