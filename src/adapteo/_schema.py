@@ -18,6 +18,8 @@ from adapteo.errors import AdaptEOError, ConfigError, closest, shorten
 # JSON mode is what makes strictness usable: lists become tuples and text becomes paths, but "false" is no boolean.
 _STRICT = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
 _UNKNOWN, _MISSING, _CHOICE = "unexpected_keyword_argument", "missing", "literal_error"
+# Of a union, a member of another shape or with another choice (`by: blocks`) is not the one that is meant.
+_COST = {_CHOICE: 1000} | dict.fromkeys(("tuple_type", "list_type", "dict_type", "mapping_type", "dataclass_type"), 100)
 _ALLOWED = {
     "bool_type": "true or false",
     "int_type": "a whole number",
@@ -104,7 +106,8 @@ def _problem(details: Any, given: Data, cls: type, title: str) -> _Problem:
         return _Problem(trail, branch, kind, f"{holder} has no key '{trail[-1]}'{hint}", keys, meant)
     allowed = _ALLOWED.get(kind, details["msg"].removeprefix("Input should be ").removeprefix("Value error, "))
     shown = "empty" if details["input"] is None else shorten(repr(details["input"]), 80)
-    return _Problem(trail, branch, kind, f"{owner} is {shown}", (details.get("ctx", {}).get("expected", allowed),))
+    text = f"{owner.rpartition('.')[0]} has the key {shown}" if loc[-1:] == ["[key]"] else f"{owner} is {shown}"
+    return _Problem(trail, branch, kind, text, (details.get("ctx", {}).get("expected", allowed),))
 
 
 def _follow(data: Data, loc: Sequence[str]) -> tuple[Trail, tuple[Trail, str] | None]:
@@ -126,8 +129,7 @@ def _without_other_branches(problems: list[_Problem]) -> list[_Problem]:
     cost: dict[tuple[Trail, str], int] = {}
     for p in problems:
         if p.branch:
-            # A wrong choice (`kind: block`) says that this member is not meant.
-            cost[p.branch] = cost.get(p.branch, 0) + (100 if p.kind == _CHOICE else 1)
+            cost[p.branch] = cost.get(p.branch, 0) + _COST.get(p.kind, 1)
     best = {fork: min((b for b in cost if b[0] == fork), key=lambda b: cost[b]) for fork, _ in cost}
     kept = [p for p in problems if p.branch is None or best[p.branch[0]] == p.branch]
     return [
