@@ -3,26 +3,36 @@
 What is missing (nodata, masks, NaN, infinity) is NaN in every float array that leaves this file.
 """
 
+import errno
+import shutil
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
+from threading import Lock
+from zlib import crc32
 
 import numpy as np
 import rasterio
-from PIL import Image, UnidentifiedImageError
 from rasterio.crs import CRS
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
-from rasterio.io import DatasetReader
+from rasterio.env import get_gdal_config, setenv
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.warp import transform as transform_points
+from rasterio.windows import Window
 
+from adapteo.data._dates import acquired
+from adapteo.data._layout import TILE, Layout, category_names, profile, sidecar
+from adapteo.data._picture import ERRORS, SUFFIXES, read_picture
 from adapteo.errors import DataError
+from adapteo.files import replacing, unwritable
 
-PICTURES = (".png", ".jpg", ".jpeg")
-"""Suffixes that Pillow reads: it refuses a truncated picture, GDAL fills the rest with zeros."""
-_COLOURS = MappingProxyType({"R": "red", "G": "green", "B": "blue", "A": "alpha"})
+_CACHE = 64 * 2**20  # bytes of decoded blocks that GDAL keeps while a scene or a map is open
+__all__ = [
+    "TILE", "Layout", "MapWriter", "Raster", "Scene", "latlon_of_centre", "open_map", "open_scene", "pixel_size",
+    "read_raster",
+]  # fmt: skip
 _METRES_PER_DEGREE = 111_319.49  # on the equator of WGS84: 2 pi 6,378,137 m / 360
 
 Transform = tuple[float, float, float, float, float, float]
@@ -75,7 +85,7 @@ def read_raster(path: str | Path, indexes: Sequence[int] | None = None, masked: 
         DataError: the file is missing, empty, corrupt, not an image, or has no such band.
     """
     path = Path(path)
-    if path.suffix.lower() in PICTURES:
+    if path.suffix.lower() in SUFFIXES:
         return _read_picture(path, indexes, masked)
     with _open(path) as file:
         wanted = _check_indexes(path, file.count, indexes)
@@ -114,6 +124,156 @@ def pixel_size(crs: str | None, transform: Transform | None, shape: Sequence[int
     return None if centre is None else float(np.sqrt(area * np.cos(np.radians(centre[0]))) * _METRES_PER_DEGREE)
 
 
+# --------------------------------------------------------------------------------------------- scenes
+
+
+class Scene:
+    """An open image of any size, read window by window; made by `open_scene`.
+
+    Attributes:
+        path: the file.
+        width, height: pixels.
+        count: bands.
+        descriptions: the file's name of each band, None where it has none.
+        dtype: type of the file's values.
+        nodata, crs, transform: as in `Raster`.
+        date: day of acquisition, when a tag of the file says so.
+    """
+
+    def __init__(self, path: Path, file: DatasetReader) -> None:
+        self.path, self.file = path, file
+        self.width, self.height, self.count = int(file.width), int(file.height), int(file.count)
+        self.descriptions = tuple(name or None for name in file.descriptions)
+        if file.driver in ("PNG", "JPEG"):
+            self.descriptions = tuple(colour.name for colour in file.colorinterp)
+        self.dtype = str(file.dtypes[0])
+        self.nodata: float | None = file.nodata
+        self.crs, self.transform = _place(file)
+        self.date = acquired({**file.tags(), **file.tags(ns="IMAGERY")})
+        self._lock = Lock()
+
+    def read(self, row: int, col: int, height: int, width: int, indexes: Sequence[int] | None = None) -> np.ndarray:
+        """Read a window that lies in the scene as ``(c, height, width)`` float32, NaN where missing; thread-safe.
+
+        Raises:
+            DataError: no such band, or the file is damaged here.
+        """
+        wanted = _check_indexes(self.path, self.count, indexes)
+        with _explained(self.path), self._lock:
+            return _read_float(self.file, wanted, Window(col, row, width, height))
+
+    @property
+    def latlon(self) -> tuple[float, float] | None:
+        """Latitude and longitude of the centre in degrees (WGS84), or None."""
+        return latlon_of_centre(self.crs, self.transform, (self.height, self.width))
+
+    @property
+    def gsd(self) -> float | None:
+        """Side of a pixel in metres, or None."""
+        return pixel_size(self.crs, self.transform, (self.height, self.width))
+
+    def mismatch(self, other: "Scene") -> str | None:
+        """Say why another scene does not lie on the same pixels (within 1/100 of one), or None when it does."""
+        if (self.height, self.width) != (other.height, other.width):
+            return f"{other.height} x {other.width} pixels, not {self.height} x {self.width}"
+        if self.file.crs != other.file.crs:
+            return f"coordinate system {other.file.crs}, not {self.file.crs}"
+        a, b, _, d, e, _ = self.file.transform[:6]
+        if np.abs(_corners(self.file) - _corners(other.file)).max() > 0.01 * np.sqrt(abs(a * e - b * d)):
+            return "another origin or pixel size"
+        return None
+
+
+@contextmanager
+def open_scene(path: str | Path) -> Iterator[Scene]:
+    """Open an image of any size.
+
+    Raises:
+        DataError: the file is missing, empty, corrupt or not an image.
+    """
+    with _gdal(), _open(Path(path)) as file:
+        yield Scene(Path(path), file)
+
+
+# ----------------------------------------------------------------------------------------------- maps
+
+
+class MapWriter:
+    """Takes the pixels of a map; made by `open_map`."""
+
+    def __init__(self, path: Path, file: DatasetWriter) -> None:
+        self._path, self._file = path, file
+        self._written: list[tuple[Window, int]] = []
+
+    def write(self, values: np.ndarray, row: int, col: int) -> None:
+        """Write ``(c, h, w)`` with its upper left pixel at (row, col); each pixel at most once.
+
+        Blocks that start and end at multiples of `TILE` are compressed once.
+
+        Raises:
+            DataError: the disk is full.
+        """
+        values = np.ascontiguousarray(values, dtype=self._file.dtypes[0])
+        window = Window(col, row, values.shape[2], values.shape[1])
+        with _writing(self._path):
+            self._file.write(values, window=window)
+        self._written.append((window, crc32(values.data)))
+
+    def verify(self, written: Path) -> None:
+        """Read everything back: GDAL does not say when closing a file fails on a full disk."""
+        with _writing(self._path), rasterio.open(written) as file:
+            for window, checksum in self._written:
+                if crc32(np.ascontiguousarray(file.read(window=window)).data) != checksum:
+                    raise RasterioIOError("what was written cannot be read back")
+
+
+@contextmanager
+def open_map(path: str | Path, scene: Scene, layout: Layout) -> Iterator[MapWriter]:
+    """Write a tiled, compressed GeoTIFF with the place of a scene; the file appears, complete, when the block ends.
+
+    GeoTIFF has no place for the names of categories, so they also go into the file that GDAL and QGIS look for,
+    ``<map>.aux.xml``. When the block raises, nothing is left and an existing map stays.
+
+    Raises:
+        DataError: not the name of a GeoTIFF, a folder that cannot be written, a full disk.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise DataError(f"maps are GeoTIFF, '{path.name}' is not named like one", fix=f"write {path.stem}.tif")
+    with ExitStack() as stack:
+        stack.enter_context(_gdal())
+        # Left after the map, so that names never lie beside a map that they do not belong to.
+        names = stack.enter_context(replacing(sidecar(path))) if layout.classes else None
+        temporary = stack.enter_context(replacing(path))
+        stack.callback(sidecar(temporary).unlink, missing_ok=True)
+        options, place = profile(layout, scene.width, scene.height), scene.file.transform if scene.transform else None
+        with _writing(path):
+            file = rasterio.open(temporary, "w", crs=scene.file.crs, transform=place, **options)
+        with file:
+            _describe(file, scene, layout)
+            writer = MapWriter(path, file)
+            yield writer
+        writer.verify(temporary)
+        if names:
+            names.write_text(category_names(layout.classes), encoding="utf-8")
+        for stale in (".aux.xml", ".ovr", ".msk"):  # belong to the map that is replaced
+            path.with_name(path.name + stale).unlink(missing_ok=True)
+
+
+def _describe(file: DatasetWriter, scene: Scene, layout: Layout) -> None:
+    points, crs = scene.file.gcps
+    if points:
+        file.gcps = (points, crs)
+    file.descriptions = layout.bands
+    file.update_tags(TIFFTAG_SOFTWARE="adapteo", **layout.tags)
+    if layout.classes:
+        file.update_tags(1, **{f"CLASS_{i}": name for i, name in enumerate(layout.classes)})
+    if layout.colours:
+        file.write_colormap(1, {i: (*rgb, 255) for i, rgb in layout.colours.items()})
+    if layout.scale != 1.0:
+        file.scales = (layout.scale,) * len(layout.bands)
+
+
 # ------------------------------------------------------------------------------------------- reading
 
 
@@ -128,19 +288,15 @@ def _read_float(file: DatasetReader, indexes: Sequence[int], window: object) -> 
 
 
 def _read_picture(path: Path, indexes: Sequence[int] | None, masked: bool) -> Raster:
-    with _explained(path), Image.open(path) as picture:
-        decoded = picture.convert("RGB") if picture.mode == "CMYK" else picture
-        names = tuple(_COLOURS.get(letter) for letter in decoded.getbands())
-        pixels = np.asarray(decoded)
-    bands = pixels.reshape(*pixels.shape[:2], -1).transpose(2, 0, 1)
-    bands = bands.astype(np.uint8) if bands.dtype == bool else bands
+    with _explained(path):
+        bands, names = read_picture(path)
     wanted = _check_indexes(path, len(bands), indexes)
     array = np.ascontiguousarray(bands[[i - 1 for i in wanted]])
     if masked:
         array = array.astype(np.float32)
         if names[-1] == "alpha":
-            colours = [i != len(names) for i in wanted]
-            array[np.ix_(colours)] = np.where(bands[-1] == 0, np.nan, array[np.ix_(colours)])
+            colours = [k for k, i in enumerate(wanted) if i != len(names)]
+            array[colours] = np.where(bands[-1] == 0, np.float32(np.nan), array[colours])
     return Raster(array, tuple(names[i - 1] for i in wanted))
 
 
@@ -168,24 +324,60 @@ def _open(path: Path) -> Iterator[DatasetReader]:
 
 
 @contextmanager
+def _gdal() -> Iterator[None]:
+    """Bound GDAL's cache of blocks, by default a share of the machine's memory, and send its messages to logging."""
+    with rasterio.Env():
+        before = get_gdal_config("GDAL_CACHEMAX")
+        setenv(GDAL_CACHEMAX=_CACHE)
+        try:
+            yield
+        finally:
+            setenv(GDAL_CACHEMAX=before)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """GDAL gives no error number; a disk with almost nothing free is taken to be full."""
+    try:
+        yield
+    except RasterioError as error:
+        free = shutil.disk_usage(path.parent).free // 2**20
+        if free < 16:
+            raise unwritable(path, OSError(errno.ENOSPC, "")) from error
+        raise DataError(
+            f"cannot write {path}: {_reason(error)}",
+            fix=f"the disk has {free} MiB free; a quota or another limit may be reached",
+        ) from error
+
+
+@contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Turn what GDAL and Pillow raise into one error that names the file and what to do."""
     try:
         yield
-    except (RasterioError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+    except (RasterioError, *ERRORS) as error:
         if not path.exists():
             raise DataError(f"there is no file {path}", fix="check the path") from error
         if path.is_dir():
             raise DataError(f"{path} is a folder, not an image", fix="name a file in it") from error
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty (0 bytes)", fix="copy or download it again") from error
-        if isinstance(error, Image.DecompressionBombError):
-            raise DataError(f"{path} is too large for its format", fix="convert it to GeoTIFF") from error
-        unknown = isinstance(error, UnidentifiedImageError) or "not recognized" in str(error)
-        reason = "it is not an image that can be read" if unknown else str(error.__cause__ or error).splitlines()[0]
+        unknown = "not recognized" in str(error) or "cannot identify" in str(error)
+        reason = "it is not an image that can be read" if unknown else _reason(error)
         raise DataError(
-            f"cannot read {path}: {reason}", fix="the file is damaged; copy or download it again, or leave it out"
+            f"cannot read {path}: {reason}", fix="if it is damaged, copy or download it again, or leave it out"
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """First line of what went wrong; rasterio often keeps it in the cause."""
+    return (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
+
+
+def _corners(file: DatasetReader) -> np.ndarray:
+    """Map coordinates of three corners ``(3, 2)``: what fixes an affine grid."""
+    a, b, c, d, e, f = file.transform[:6]
+    return np.array([[c, f], [a * file.width + c, d * file.width + f], [b * file.height + c, e * file.height + f]])
 
 
 def _place(file: DatasetReader) -> tuple[str | None, Transform | None]:
