@@ -1,0 +1,389 @@
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from adapteo.data.raster import open_scene
+from adapteo.errors import ConfigError, DataError
+from adapteo.predict import Inputs, MapLegend, match_bands, predict_scene
+from adapteo.windows import TILE, Windows, sweep
+
+HLS6 = ("blue", "green", "red", "nir08", "swir16", "swir22")
+VALUE = MapLegend(("height",), kind="regression")
+TWO = MapLegend(("land", "water"))
+SMALL = Windows(size=32, batch=3)
+
+
+class Memory:
+    """An image in memory."""
+
+    def __init__(self, array):
+        self.array = array
+        self.height, self.width = array.shape[-2:]
+
+    def read(self, row, col, height, width):
+        assert 0 <= row <= row + height <= self.height
+        assert 0 <= col <= col + width <= self.width
+        return self.array[..., row : row + height, col : col + width].copy()
+
+
+def identity(images):
+    return images[:, 0]
+
+
+def assemble(forward, array, windows, outputs=1):
+    out = np.full((outputs, *array.shape[-2:]), np.nan, dtype=np.float32)
+    times = np.zeros(array.shape[-2:], dtype=int)
+    for rows in sweep(forward, Memory(array), outputs, windows):
+        here = (slice(rows.row, rows.row + rows.values.shape[1]), slice(rows.col, rows.col + rows.values.shape[2]))
+        out[(slice(None), *here)] = np.where(rows.seen, rows.values.numpy(), np.nan)
+        times[here] += 1
+    assert (times == 1).all()
+    return out
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def write(path: Path, array: np.ndarray, names=(), **profile) -> Path:
+    count, height, width = array.shape
+    place = {"crs": "EPSG:32632", "transform": rasterio.Affine(10, 0, 5e5, 0, -10, 5e6)}
+    options = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": array.dtype}
+    with rasterio.open(path, "w", **{**options, **place, **profile}) as file:
+        file.write(array)
+        for i, name in enumerate(names, 1):
+            file.set_band_description(i, name)
+    return path
+
+
+def read(path):
+    with rasterio.open(path) as file:
+        return file.read()
+
+
+# ------------------------------------------------------------------------------------------- windows
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    height=st.integers(1, 600),
+    width=st.integers(1, 600),
+    size=st.sampled_from([8, 50, 64, 300]),
+    overlap=st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.8]),
+    seed=st.integers(0, 99),
+)
+def test_identity_gives_any_image_back_exactly(height, width, size, overlap, seed):
+    if size == 8:
+        height, width = height % 60 + 1, width % 60 + 1  # many windows
+    array = noise(1, 1, height, width, seed=seed)
+    windows = Windows(size, overlap, batch=5, band=1)
+    np.testing.assert_array_equal(assemble(identity, array, windows), array[0])
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 1e-8, 12345.678])
+def test_constant_stays_exactly_constant(value):
+    array = noise(1, 1, 150, 333)
+    result = assemble(lambda images: torch.full_like(images[:, 0], value), array, Windows(32, 0.6))
+    assert (result == np.float32(value)).all()
+
+
+def test_result_does_not_depend_on_bands_or_batches():
+    def position(images):  # depends on where in the window a pixel lies, as a model with little context does
+        ramp = torch.linspace(-1, 1, images.shape[-1])
+        return images[:, 0] * (1 + ramp[:, None] * ramp)
+
+    array = noise(1, 1, 300, 900)
+    whole = assemble(position, array, Windows(64, 0.25, batch=8, band=4096))
+    for band, batch in [(1, 8), (512, 3)]:
+        np.testing.assert_array_equal(assemble(position, array, Windows(64, 0.25, batch, band=band)), whole)
+
+
+def test_there_are_no_seams():
+    """Windows that disagree by 1 blend without a step; without overlap there is one."""
+
+    def checkerboard():
+        calls = iter(range(10**6))
+        return lambda images: torch.stack([torch.full_like(i[0], next(calls) % 2) for i in images])
+
+    array = np.zeros((1, 1, 32, 400), dtype=np.float32)
+    steps = {o: np.abs(np.diff(assemble(checkerboard(), array, Windows(32, o))[0, 16])).max() for o in (0, 0.25, 0.5)}
+    assert steps[0] == 1.0
+    assert steps[0.25] < 0.21  # a Hann ramp over 8 pixels
+    assert steps[0.5] < 0.11
+
+
+def test_blend_is_the_weighted_mean():
+    """Against sums in float64."""
+    windows = Windows(24, 0.4)
+    array = noise(1, 1, 70, 95)
+    profile = noise(24, 24, seed=1)
+    result = assemble(lambda images: images[:, 0] * torch.from_numpy(profile), array, windows)
+    total, weight, taper = np.zeros((70, 95)), np.zeros((70, 95)), windows.taper().double().numpy()
+    for y in windows.starts(70):
+        for x in windows.starts(95):
+            here = (slice(y, y + 24), slice(x, x + 24))
+            total[here] += array[0, 0][here] * profile * taper
+            weight[here] += taper
+    np.testing.assert_allclose(result[0], total / weight, rtol=1e-4, atol=1e-5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(size=st.integers(1, 300), overlap=st.floats(0, 0.95), length=st.integers(1, 3000))
+def test_windows_cover_everything_and_weigh_everything(size, overlap, length):
+    windows = Windows(size, overlap)
+    starts = windows.starts(length)
+    assert starts[0] == 0
+    assert all(0 < b - a <= windows.step for a, b in pairwise(starts))
+    assert starts[-1] == max(0, length - size)
+    taper = windows.taper()
+    assert taper.min() > 0
+    assert taper.max() <= 1
+    assert torch.equal(taper, taper.flip(0, 1).T)
+    bands = windows.bands(length)
+    assert [left for left, _ in bands] == list(range(0, length, bands[0][1] if len(bands) > 1 else length))
+    assert all(left % TILE == 0 for left, _ in bands)
+
+
+def test_missing_windows_are_not_computed_and_partly_missing_ones_see_nan():
+    array = np.zeros((2, 3, 64, 200), dtype=np.float32)
+    array[..., :100] = np.nan
+    array[0, :, :, 150] = np.nan  # one date only: not missing
+    array[:, :2, :, 160] = np.nan  # some bands only: not missing
+    seen = []
+
+    def forward(images):
+        assert images.shape[1:] == (2, 3, 32, 32)
+        assert not torch.isnan(images).flatten(1).all(1).any()
+        seen.append(len(images))
+        return torch.ones(len(images), 1, 32, 32)
+
+    calls = []
+    windows = Windows(32, 0.25, batch=4)
+    parts = list(sweep(forward, Memory(array), 1, windows, lambda *progress: calls.append(progress)))
+    missing = np.concatenate([~rows.seen for rows in parts])
+    expected = np.zeros((64, 200), dtype=bool)
+    expected[:, :100] = True
+    np.testing.assert_array_equal(missing, expected)
+    total = len(windows.starts(64)) * len(windows.starts(200))
+    assert sum(seen) < total
+    assert calls[-1] == (total, total)
+    assert [done for done, _ in calls] == sorted(done for done, _ in calls)
+
+
+def test_only_missing():
+    parts = list(sweep(lambda _: pytest.fail("called"), Memory(np.full((1, 1, 40, 40), np.nan, np.float32)), 2, SMALL))
+    assert not any(rows.seen.any() for rows in parts)
+
+
+def test_a_small_image_is_reflected():
+    array = np.arange(6, dtype=np.float32).reshape(1, 1, 2, 3)
+    shown = []
+    assemble(lambda images: shown.append(images.clone()) or images[:, 0], array, Windows(4))
+    expected = [[0, 1, 2, 1], [3, 4, 5, 4], [0, 1, 2, 1], [3, 4, 5, 4]]
+    np.testing.assert_array_equal(shown[0][0, 0, 0], expected)
+
+
+def test_wrong_settings_and_wrong_output_are_explained():
+    with pytest.raises(ConfigError, match="use size 224"):
+        Windows(size=225, multiple=16)
+    with pytest.raises(ConfigError, match="overlap of 1"):
+        Windows(overlap=1)
+    with pytest.raises(ConfigError, match="batch 0"):
+        Windows(batch=0)
+    with pytest.raises(ConfigError, match="the map needs"):
+        assemble(identity, np.zeros((1, 1, 9, 9), np.float32), SMALL, outputs=2)
+
+
+def test_what_reading_or_the_model_raises_comes_through():
+    class Broken(Memory):
+        def read(self, row, col, height, width):
+            raise DataError("damaged")
+
+    with pytest.raises(DataError, match="damaged"):
+        list(sweep(identity, Broken(np.zeros((1, 1, 99, 99))), 1, SMALL))
+
+    def out_of_memory(images):
+        raise RuntimeError("out of memory")
+
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(sweep(out_of_memory, Memory(np.zeros((1, 1, 99, 99), np.float32)), 1, SMALL))
+
+
+# ---------------------------------------------------------------------------------------------- maps
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 500), (500, 3), (300, 280), (31, 33)])
+def test_values_of_any_size_keep_place_and_missing(tmp_path, shape):
+    array = noise(1, *shape)
+    array[0, : shape[0] // 3] = -9999
+    scene = write(tmp_path / "scene.tif", array, nodata=-9999)
+    assert predict_scene(identity, scene, tmp_path / "map.tif", VALUE, windows=SMALL) == (tmp_path / "map.tif",)
+    np.testing.assert_array_equal(read(tmp_path / "map.tif"), np.where(array == -9999, np.nan, array))
+    with rasterio.open(tmp_path / "map.tif") as file, rasterio.open(scene) as source:
+        assert (file.crs, file.transform, file.shape) == (source.crs, source.transform, source.shape)
+        assert (file.dtypes, np.isnan(file.nodata), file.descriptions) == (("float32",), True, ("height",))
+
+
+def water(images):
+    likely = (images[:, 0, :1] > 0.05).float() * 0.75 + 0.125
+    return torch.cat([1 - likely, likely], dim=1)
+
+
+def test_classes_and_probabilities(tmp_path):
+    numbers = np.random.default_rng(0).integers(1, 1000, (2, 200, 300), dtype=np.uint16)
+    numbers[:, 50:60] = 0
+    numbers[0, 100:110] = 0  # only one of the bands
+    scene = write(tmp_path / "scene.tif", numbers, nodata=0)
+    files = predict_scene(water, scene, tmp_path / "map.tif", TWO, inputs=Inputs(scale=1e-4), windows=SMALL,
+                          probabilities=True)  # fmt: skip
+    assert [path.name for path in files] == ["map.tif", "map_probabilities.tif"]
+    is_water, gone = numbers[0] > 500, np.zeros((200, 300), bool)
+    gone[50:60] = True
+    with rasterio.open(files[0]) as file:
+        np.testing.assert_array_equal(file.read(1), np.where(gone, 255, is_water))
+        assert file.dtypes == ("uint8",)
+        assert file.tags(1) == {"CLASS_0": "land", "CLASS_1": "water"}
+        assert file.colormap(1)[0] != file.colormap(1)[1]
+    with rasterio.open(files[1]) as file:
+        assert (file.dtypes, file.scales, file.nodata) == (("uint16",) * 2, (1e-4, 1e-4), 65535)
+        assert file.descriptions == ("land", "water")
+        stored = file.read()
+    assert (stored[:, gone] == 65535).all()
+    np.testing.assert_array_equal(stored[1][~gone], np.where(is_water[~gone], 8750, 1250))
+    assert (stored[:, ~gone].sum(axis=0) == 10_000).all()
+
+
+def test_many_classes_need_sixteen_bits(tmp_path):
+    scene = write(tmp_path / "scene.tif", np.full((1, 5, 5), 299, np.uint16))
+    legend = MapLegend(tuple(f"crop {i}" for i in range(300)))
+    windows = Windows(size=8)
+    one_hot = lambda images: torch.nn.functional.one_hot(images[:, 0, 0].long(), 300).permute(0, 3, 1, 2)  # noqa: E731
+    predict_scene(one_hot, scene, tmp_path / "map.tif", legend, windows=windows)
+    with rasterio.open(tmp_path / "map.tif") as file:
+        assert (file.dtypes, file.nodata, file.tags(1)["CLASS_299"]) == (("uint16",), 65535, "crop 299")
+        assert (file.read() == 299).all()
+
+
+def test_dates_in_one_file_and_in_several_are_the_same(tmp_path):
+    numbers = np.random.default_rng(0).integers(1, 1000, (6, 40, 50), dtype=np.uint16)
+    both = write(tmp_path / "both.tif", numbers)
+    each = [write(tmp_path / f"{i}.tif", numbers[3 * i : 3 * i + 3]) for i in range(2)]
+    shapes = set()
+
+    def second_date_last_band(images):
+        shapes.add(tuple(images.shape[1:3]))
+        return images[:, 1, 1:2]
+
+    inputs = Inputs((1, 3), 2, scale=((1.0, 1.0), (1.0, 0.5)), offset=((0.0,), (-1.0,)))
+    for i, scene in enumerate((both, each)):
+        predict_scene(second_date_last_band, scene, tmp_path / f"map{i}.tif", VALUE, inputs=inputs, windows=SMALL)
+        np.testing.assert_array_equal(read(tmp_path / f"map{i}.tif")[0], numbers[5] * np.float32(0.5) - 1)
+    assert shapes == {(2, 2)}
+
+
+def test_errors_name_the_file_and_leave_nothing(tmp_path):
+    a = write(tmp_path / "a.tif", np.ones((3, 40, 50), np.uint8))
+    b = write(tmp_path / "b.tif", np.ones((3, 40, 51), np.uint8))
+    out = tmp_path / "out" / "map.tif"
+    with pytest.raises(DataError, match=r"b\.tif does not lie on the pixels of .*a\.tif"):
+        predict_scene(identity, [a, b], out, VALUE)
+    with pytest.raises(DataError, match="do not hold 2 dates"):
+        predict_scene(identity, a, out, VALUE, inputs=Inputs(frames=2))
+    with pytest.raises(DataError, match="there is no file"):
+        predict_scene(identity, tmp_path / "c.tif", out, VALUE)
+    with pytest.raises(DataError, match="no scene"):
+        predict_scene(identity, [], out, VALUE)
+    with pytest.raises(DataError, match="would replace the scene"):
+        predict_scene(identity, a, a, VALUE)
+    with pytest.raises(DataError, match="has no band 4"):
+        predict_scene(identity, a, out, VALUE, inputs=Inputs((4,)))
+    with pytest.raises(ConfigError, match="scale or offset"):
+        predict_scene(identity, a, out, VALUE, inputs=Inputs(scale=(1.0, 2.0)))
+    with pytest.raises(ConfigError, match="no probabilities"):
+        predict_scene(identity, a, out, VALUE, probabilities=True)
+    with pytest.raises(ConfigError, match="cannot show"):
+        MapLegend(("a",), kind="segmentaton")
+    with pytest.raises(ConfigError, match="1 to 1 classes"):
+        MapLegend(("a", "b"), kind="regression")
+    assert not out.parent.exists() or list(out.parent.iterdir()) == []
+
+
+def test_interruption_leaves_nothing(tmp_path):
+    scene = write(tmp_path / "scene.tif", np.ones((1, 700, 64), np.uint8))
+
+    def stop_later(images, calls=iter(range(100))):  # noqa: B008
+        if next(calls) == 20:
+            raise KeyboardInterrupt
+        return torch.ones(len(images), 2, 32, 32)
+
+    with pytest.raises(KeyboardInterrupt):
+        predict_scene(stop_later, scene, tmp_path / "out" / "map.tif", TWO, windows=SMALL, probabilities=True)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+# --------------------------------------------------------------------------------------------- bands
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted", "sensor", "expected"),
+    [
+        (("B02", "B03", "B04", "B8A", "B11", "B12"), HLS6, None, (1, 2, 3, 4, 5, 6)),
+        (("B2", "B3", "B4", "B5", "B6", "B7"), HLS6, None, (1, 2, 3, 4, 5, 6)),  # only Landsat has all
+        (("swir22", "NIR_NARROW", "red"), ("red", "nir08"), None, (3, 2)),
+        (("VV", "VH"), ("vh", "vv"), None, (2, 1)),
+        ((None, "B5", "odd"), ("nir08",), "landsat8", (2,)),
+        (tuple(f"B{i}" for i in (1, 2, 3, 4, 5, 6, 7, 8, "8A", 9, 10, 11, 12)), HLS6, None, (2, 3, 4, 9, 12, 13)),
+    ],
+)  # fmt: skip
+def test_bands_are_found_by_name(tmp_path, names, wanted, sensor, expected):
+    path = write(tmp_path / "a.tif", np.zeros((len(names), 2, 2), np.uint8), [name or "" for name in names])
+    with open_scene(path) as scene:
+        assert match_bands(scene, wanted, sensor) == expected
+
+
+def test_bands_without_names_follow_the_dataset(tmp_path):
+    with open_scene(write(tmp_path / "a.tif", np.zeros((12, 2, 2), np.uint8))) as scene:
+        assert match_bands(scene, ("swir22", "blue"), dataset_order=HLS6, frames=2) == (6, 1)
+        with pytest.raises(DataError, match="cannot find swir22, blue .* 12 bands per date: unnamed"):
+            match_bands(scene, ("swir22", "blue"), dataset_order=HLS6)
+        with pytest.raises(DataError, match="not 5 dates"):
+            match_bands(scene, ("blue",), frames=5)
+
+
+def test_known_names_are_never_overruled_by_the_order(tmp_path):
+    with open_scene(write(tmp_path / "a.tif", np.zeros((2, 2, 2), np.uint8), ["red", "nir"])) as scene, \
+            pytest.raises(DataError, match="cannot find green"):  # fmt: skip
+        match_bands(scene, ("green",), dataset_order=("green", "red"))
+
+
+def test_names_that_differ_between_sensors_need_the_sensor(tmp_path):
+    with open_scene(write(tmp_path / "a.tif", np.zeros((2, 2, 2), np.uint8), ["B6", "B7"])) as scene:
+        assert match_bands(scene, ("swir16",), "landsat8") == (1,)
+        assert match_bands(scene, ("swir16",)) == (1,)  # on Sentinel-2 there is no such band here
+    with open_scene(write(tmp_path / "b.tif", np.zeros((2, 2, 2), np.uint8), ["B6", "B11"])) as scene, \
+            pytest.raises(DataError, match="name the sensor"):  # fmt: skip
+        match_bands(scene, ("swir16",))
+
+
+def test_spain_chip(tmp_path, shared_data):
+    """The green and near infrared of real Sentinel-2: the map lies where the chip lies, missing pixels included."""
+    chip = shared_data / "sen1floods11_spain" / "Spain_7370579_S2Hand.tif"
+    with open_scene(chip) as scene:
+        inputs = Inputs(match_bands(scene, ("green", "nir")), scale=1e-4)
+
+    def ndwi(images):
+        green, nir = torch.nan_to_num(images[:, 0]).split(1, dim=1)
+        return torch.cat([green < nir, green >= nir], dim=1)
+
+    predict_scene(ndwi, chip, tmp_path / "map.tif", TWO, inputs=inputs, windows=Windows(128))
+    with rasterio.open(tmp_path / "map.tif") as file, rasterio.open(chip) as source:
+        assert (file.crs, file.transform, file.shape) == (source.crs, source.transform, source.shape)
+        green, nir = source.read([3, 8])
+        expected = np.where((green == 0) & (nir == 0), 255, green >= nir)
+        np.testing.assert_array_equal(file.read(1), expected)
