@@ -18,8 +18,6 @@ from adapteo.errors import AdaptEOError, ConfigError, closest, shorten
 # JSON mode is what makes strictness usable: lists become tuples and text becomes paths, but "false" is no boolean.
 _STRICT = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
 _UNKNOWN, _MISSING, _CHOICE = "unexpected_keyword_argument", "missing", "literal_error"
-# Of a union, a member of another shape or with another choice (`by: blocks`) is not the one that is meant.
-_COST = {_CHOICE: 1000} | dict.fromkeys(("tuple_type", "list_type", "dict_type", "mapping_type", "dataclass_type"), 100)
 _ALLOWED = {
     "bool_type": "true or false",
     "int_type": "a whole number",
@@ -129,7 +127,9 @@ def _without_other_branches(problems: list[_Problem]) -> list[_Problem]:
     cost: dict[tuple[Trail, str], int] = {}
     for p in problems:
         if p.branch:
-            cost[p.branch] = cost.get(p.branch, 0) + _COST.get(p.kind, 1)
+            # A complaint about the whole value, or about a choice in it (`by: blocks`): this member is not meant.
+            whole = p.trail == p.branch[0] and p.kind not in (_UNKNOWN, _MISSING)
+            cost[p.branch] = cost.get(p.branch, 0) + (1000 if p.kind == _CHOICE else 100 if whole else 1)
     best = {fork: min((b for b in cost if b[0] == fork), key=lambda b: cost[b]) for fork, _ in cost}
     kept = [p for p in problems if p.branch is None or best[p.branch[0]] == p.branch]
     return [

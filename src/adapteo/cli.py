@@ -4,8 +4,6 @@ Nothing heavy is imported before a command runs, so that ``--help`` and completi
 """
 
 import errno
-import os
-import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,13 +64,10 @@ def _reported() -> Iterator[None]:
         _fail(str(error), 2)
     except KeyboardInterrupt:
         _fail("stopped", 130)
-    except BrokenPipeError:  # `adapteo list … | head`: the reader has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(0) from None
+    except (typer.Exit, BrokenPipeError):  # typer's own affairs; the latter is `adapteo list … | head`
+        raise
     except OSError as error:
         _fail(_os_problem(error), 2)
-    except typer.Exit:
-        raise
     except Exception as error:  # noqa: BLE001  # the only broad one: whatever is left is a bug, and is called one
         if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):  # torch's, without torch
             _fail(

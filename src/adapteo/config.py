@@ -23,8 +23,8 @@ class Train:
 
     Attributes:
         epochs: most passes over the training split; early stopping usually ends sooner.
-        batch: samples per step and device.
-        accumulate: steps whose gradients are averaged before the optimiser moves.
+        batch: samples per step, over all devices.
+        accumulate: batches that make one step of the optimiser; computes what a batch so many times larger does.
         seed: of everything random: new weights, order of samples, augmentation.
 
         rate: learning rate of what the method trains in the backbone (AdamW); null for the method's own default.
@@ -155,7 +155,7 @@ def load(source: str | Path | Mapping[str, object], overrides: Sequence[str] = (
             raise ConfigError(f"{place}: there is no key '{key}'{closest(key, _KEYS)}", allowed=_KEYS)
     entries = {key: _entry(document, key) for key in _CONTRACTS if key != "task"}
     task = document.root.get("task") or {}
-    if isinstance(task, dict):  # a fact that the dataset knows is not asked of the user
+    if isinstance(task, dict) and "name" not in task:  # a fact that the dataset knows is not asked of the user
         document.root["task"] = {"name": entries["dataset"].task, **task}
     return Run(**entries, task=_entry(document, "task"), train=_train(document), out=_out(document))
 
