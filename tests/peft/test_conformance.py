@@ -1,0 +1,275 @@
+"""Every method keeps the same promises on every backbone; both lists are read from the registry.
+
+A method joins by existing; `CASES` holds the fields worth trying beyond its defaults. A backbone family joins by
+existing too; `SMALLEST` holds the fields of its smallest build, for families whose default is too large for a test.
+"""
+
+import copy
+import pickle
+from collections.abc import Callable
+from functools import cache
+
+import pytest
+import torch
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from adapteo import registry
+from adapteo.bands import HLS6
+from adapteo.contracts import Backbone, Batch, Grid, Method, Wrapper, adapt, merge, trainable, trainable_count
+from adapteo.errors import ConfigError, WeightsError
+from tiny import TinyBackbone
+
+CASES: dict[str, list[dict[str, object]]] = {
+    "bitfit": [{}, {"embedding": True}],
+    "lora": [{}, {"preset": "paper"}, {"rank": 2, "rslora": True, "dropout": 0.1, "targets": ("k", "proj")}],
+    "vpt": [{}, {"prompts": 3, "deep": False, "real_channels": True}],
+}
+SMALLEST: dict[str, dict[str, object]] = {"prithvi": {"variant": "2.0-tiny-TL", "metadata": True}}
+BEYOND_BLOCKS = {"full", "bitfit-1"}  # cases that are asked to train what the embedding is made of
+
+
+class Pooled(TinyBackbone):
+    """Tiny backbone without class token, with the dates averaged."""
+
+    merges = "mean"
+
+    def embed(self, batch: Batch) -> tuple[Tensor, Grid]:
+        tokens, grid = super().embed(batch)
+        return tokens[:, 1:], Grid(grid.height, grid.width, stack=grid.stack, merge="mean")
+
+
+def family(name: str) -> Backbone:
+    spec = registry.load("backbones", name)(**{"weights": "random", **SMALLEST.get(name, {})})
+    return spec.build(spec.accepts(HLS6))
+
+
+BUILDERS: dict[str, Callable[[], Backbone]] = {
+    "tiny": lambda: TinyBackbone(HLS6),
+    "tiny-2-dates": lambda: TinyBackbone(HLS6, 2, 3),
+    "tiny-pooled": lambda: Pooled(HLS6, 2),
+    **{name: lambda name=name: family(name) for name in registry.names("backbones")},
+}
+METHODS = {
+    name if index == 0 else f"{name}-{index}": (name, fields)
+    for name in registry.names("methods")
+    for index, fields in enumerate(CASES.get(name, [{}]))
+}
+
+
+@cache
+def original(name: str) -> Backbone:
+    """One build per family, never changed; biases off zero, as after pre-training."""
+    torch.manual_seed(0)
+    backbone = BUILDERS[name]()
+    with torch.no_grad():
+        for parameter in backbone.parameters():
+            if parameter.ndim == 1:
+                parameter.add_(torch.randn_like(parameter) * 0.1)
+    return backbone.requires_grad_(False).eval()
+
+
+def make(name: str) -> Method:
+    key, fields = METHODS[name]
+    return registry.load("methods", key)(**fields)
+
+
+def batch_for(backbone: Backbone, dtype: torch.dtype = torch.float32) -> Batch:
+    """Two normalised images, higher than wide or the other way round, with metadata."""
+    generator = torch.Generator().manual_seed(1)
+    shape = (2, backbone.frames, len(backbone.bands), 2 * backbone.patch, 3 * backbone.patch)
+    dates = torch.tensor([2021.0, 180.0]).expand(2, backbone.frames, 2)
+    latlon = torch.tensor([[45.0, 11.0], [-10.0, -60.0]])
+    return Batch(torch.randn(shape, generator=generator).to(dtype), dates=dates, latlon=latlon, gsd=10.0)
+
+
+def run(backbone: Backbone) -> Tensor:
+    """All maps of one batch, flattened into ``(b, values)``."""
+    dtype = next(backbone.parameters()).dtype
+    return torch.cat([m.flatten(1) for m in backbone(batch_for(backbone, dtype))], dim=1)
+
+
+@torch.no_grad()
+def output(backbone: Backbone) -> Tensor:
+    return run(backbone.eval())
+
+
+def train(backbone: Backbone, steps: int = 3) -> dict[str, float]:
+    """Train by a random projection of the maps; return the largest gradient that each parameter has seen.
+
+    The sum of a LayerNorm's outputs is constant, so a loss like ``maps.sum()`` would have no gradient at all.
+    """
+    backbone.train()
+    parameters = trainable(backbone)
+    largest = dict.fromkeys(parameters, 0.0)
+    if not parameters:
+        return largest
+    optimiser = torch.optim.AdamW(parameters.values(), lr=1e-2)
+    generator = torch.Generator().manual_seed(2)
+    for _ in range(steps):
+        out = run(backbone)
+        projection = torch.randn(out.shape, generator=generator)
+        optimiser.zero_grad()
+        ((out - projection) ** 2).mean().backward()
+        for name, p in parameters.items():
+            if p.grad is not None:
+                largest[name] = max(largest[name], p.grad.abs().max().item())
+        optimiser.step()
+    backbone.eval()
+    return largest
+
+
+def adapted(backbone_name: str, method: Method, *, trained: bool = False) -> Backbone:
+    torch.manual_seed(3)
+    backbone = adapt(copy.deepcopy(original(backbone_name)), method)
+    if trained:
+        train(backbone)
+    return backbone
+
+
+pytestmark = [
+    pytest.mark.parametrize("backbone_name", BUILDERS),
+    pytest.mark.parametrize("method_name", METHODS),
+]
+
+
+def test_identity_at_the_start_or_declared_not(backbone_name, method_name):
+    method = make(method_name)
+    before, after = output(original(backbone_name)), output(adapted(backbone_name, method))
+    assert torch.isfinite(after).all()
+    if method.identity_at_start:
+        torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
+    else:
+        assert (after - before).abs().max() > 1e-3
+
+
+def test_every_declared_parameter_learns_and_nothing_else_moves(backbone_name, method_name):
+    method = make(method_name)
+    backbone = adapted(backbone_name, method)
+    declared = set(trainable(backbone))
+    frozen = {k: v.clone() for k, v in backbone.state_dict().items() if k not in declared}
+    largest = train(backbone)
+    assert set(largest) == declared
+    dead = {name for name, size in largest.items() if size == 0.0}
+    # Parameters that no feature map depends on, such as codes of absent metadata, cannot learn by any method.
+    assert dead <= unused(backbone_name)
+    state = backbone.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in frozen.items())
+    assert all(p.grad is None for name, p in backbone.named_parameters() if name not in declared)
+
+
+@cache
+def unused(backbone_name: str) -> frozenset[str]:
+    """Parameters outside the blocks that this input does not reach in the plain backbone."""
+    backbone = copy.deepcopy(original(backbone_name)).requires_grad_(True)
+    run(backbone).square().sum().backward()
+    names = (name for name, p in backbone.named_parameters() if p.grad is None or not p.grad.any())
+    return frozenset(name for name in names if not name.startswith(("blocks.", "norm.")))
+
+
+def test_count_is_the_formula(backbone_name, method_name):
+    method = make(method_name)
+    expected = method.parameters_formula(original(backbone_name))
+    assert trainable_count(adapted(backbone_name, method)) == expected
+    assert (expected == 0) == (method_name == "frozen")
+
+
+def test_the_embedding_is_left_alone_unless_asked_for(backbone_name, method_name):
+    plain = dict(original(backbone_name).named_parameters())
+    backbone = adapted(backbone_name, make(method_name))
+    outside = {name for name in trainable(backbone) if name in plain and not name.startswith(("blocks.", "norm."))}
+    assert bool(outside) == (method_name in BEYOND_BLOCKS)
+    wrapped = (name for name, module in backbone.named_modules() if isinstance(module, Wrapper))
+    assert all(name.startswith("blocks.") for name in wrapped)
+
+
+def test_no_hooks(backbone_name, method_name):
+    for module in adapted(backbone_name, make(method_name)).modules():
+        assert not module._forward_hooks
+        assert not module._forward_pre_hooks
+        assert not module._backward_hooks
+
+
+def test_adapter_file_gives_the_same_model_back(backbone_name, method_name):
+    method = make(method_name)
+    backbone = adapted(backbone_name, method, trained=True)
+    state = from_bytes(to_bytes(method.adapter_state(backbone)))
+    assert sum(t.numel() for t in state.values()) == method.parameters_formula(original(backbone_name))
+    torch.manual_seed(99)  # other initial values than the first time
+    again = adapt(copy.deepcopy(original(backbone_name)), method)
+    method.load_adapter_state(again, state)
+    assert torch.equal(output(again), output(backbone))
+    assert method.adapter_config(backbone)["peft_type"]
+
+
+def test_an_adapter_that_does_not_fit_changes_nothing(backbone_name, method_name):
+    method = make(method_name)
+    backbone = adapted(backbone_name, method)
+    state = {key: value + 1 for key, value in method.adapter_state(backbone).items()}
+    before = output(backbone)
+    first = next(iter(state), None)
+    wrong = [{**state, "more": torch.zeros(1)}]
+    if first is not None:
+        wrong += [
+            {k: v for k, v in state.items() if k != first},
+            {**state, first: state[first].flatten()[:1][None, None]},
+        ]
+    for each in wrong:
+        with pytest.raises(WeightsError):
+            method.load_adapter_state(backbone, each)
+    assert torch.equal(output(backbone), before)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+def test_merged_equals_unmerged_and_is_plain(backbone_name, method_name, dtype, tolerance):
+    method = make(method_name)
+    backbone = adapted(backbone_name, method, trained=True).to(dtype)
+    if not method.mergeable:
+        with pytest.raises(ConfigError, match="cannot be merged"):
+            merge(backbone)
+        return
+    before = output(backbone)
+    after = output(merge(backbone))
+    torch.testing.assert_close(after, before, rtol=tolerance, atol=tolerance)
+    plain = original(backbone_name)
+    assert [type(m) for m in backbone.modules()] == [type(m) for m in plain.modules()]
+    assert backbone.state_dict().keys() == plain.state_dict().keys()
+    assert backbone.unmap(backbone.state_dict()).keys() == plain.unmap(plain.state_dict()).keys()
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_are_equal_and_independent(backbone_name, method_name, duplicate):
+    backbone = adapted(backbone_name, make(method_name), trained=True)
+    before = output(backbone)
+    other = duplicate(backbone)
+    assert torch.equal(output(other), before)
+    assert trainable(other).keys() == trainable(backbone).keys()
+    train(other, steps=1)
+    assert torch.equal(output(backbone), before)
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+def test_bf16(backbone_name, method_name, autocast):
+    backbone = adapted(backbone_name, make(method_name), trained=True)
+    exact = output(backbone)
+    if not autocast:
+        backbone.bfloat16()
+    with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+        out = run(backbone)
+    assert (out.float() - exact).norm() < 0.05 * exact.norm()
+    if trainable(backbone):
+        out.float().square().mean().backward()
+        grads = [p.grad for p in trainable(backbone).values() if p.grad is not None]
+        assert grads
+        assert all(torch.isfinite(g).all() for g in grads)
+
+
+@pytest.mark.slow
+def test_compiles_without_graph_breaks(backbone_name, method_name):
+    torch.compiler.reset()
+    backbone = adapted(backbone_name, make(method_name), trained=True)
+    compiled = torch.compile(backbone, fullgraph=True)
+    with torch.no_grad():
+        maps = compiled(batch_for(backbone))
+    torch.testing.assert_close(torch.cat([m.flatten(1) for m in maps], 1), output(backbone), rtol=1e-4, atol=1e-5)
