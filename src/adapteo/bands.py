@@ -59,7 +59,7 @@ BANDS: tuple[Band, ...] = (
     _optical("rededge075", 0.740, "rededge2 red_edge_2 re2 rededge740", s2="B6"),
     _optical("rededge078", 0.783, "rededge3 red_edge_3 re3 rededge783", s2="B7"),
     _optical("nir", 0.842, "nir_broad near_infrared", s2="B8"),
-    _optical("nir08", 0.865, "nir_narrow narrow_nir rededge4 B8A", l8="B5"),
+    _optical("nir08", 0.865, "nir_narrow narrow_nir rededge4", s2="B8A", l8="B5"),
     _optical("nir09", 0.945, "water_vapor water_vapour", s2="B9"),
     _optical("cirrus", 1.375, "cirrus", s2="B10", l8="B9"),
     _optical("swir16", 1.610, "swir1 swir_1", s2="B11", l8="B6"),
@@ -76,8 +76,8 @@ BY_NAME = MappingProxyType({band.name: band for band in BANDS})
 
 
 def _key(name: str) -> str:
-    """Fold what people write differently: case, dashes, spaces, a leading zero as in ``B04``, ``SR_B4``."""
-    key = name.strip().lower().replace("-", "_").replace(" ", "_").removeprefix("sr_")
+    """Fold what people write differently: case, separators, the prefix and leading zero of ``SR_B4`` and ``B04``."""
+    key = name.strip().lower().replace("-", "_").replace(" ", "_").removeprefix("sr_").replace("_", "")
     if len(key) > 2 and key.startswith("b0"):
         key = "b" + key[2:]
     return key
@@ -150,7 +150,8 @@ def wavelengths(names: Sequence[str]) -> tuple[float, ...]:
 
 def sensor_bands(sensor: str) -> tuple[str, ...]:
     """Canonical names of the bands of a sensor, in the sensor's own order."""
-    return tuple(band.name for band in BANDS if any(key == sensor for key, _ in band.sensors))
+    numbered = [(alias, band.name) for band in BANDS for key, alias in band.sensors if key == sensor]
+    return tuple(name for _, name in sorted(numbered, key=lambda pair: (int(pair[0].strip("BA")), pair[0])))
 
 
 def _known() -> list[str]:

@@ -59,12 +59,14 @@ def load(family: str, name: str) -> type:
 
 def _load_foreign(family: str, path: str) -> type:
     module_name, _, class_name = path.partition(":")
+    if not all(part.isidentifier() for part in module_name.split(".")):
+        raise ConfigError(f"'{path}' is not package.module:Class", fix="write it like my_lab.tuner:MyTuner")
     try:
         module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
+    except (ImportError, SyntaxError) as error:
         raise ConfigError(
             f"cannot import '{module_name}' for the {family.removesuffix('s')} '{path}': {error}",
-            fix="install the package, or put its folder on PYTHONPATH",
+            fix="install the package, or put its folder on PYTHONPATH; try `python -c 'import " + module_name + "'`",
         ) from error
     cls = vars(module).get(class_name)
     if not isinstance(cls, type):
