@@ -1,0 +1,197 @@
+"""From keys to batches: read ahead by threads, the same batches whatever the number of threads and processes.
+
+    order = permutation(seed, epoch) ──▶ global batches ──▶ this process's items ──▶ read, augment ──▶ collate
+
+Nothing depends on what was read before, so an epoch can be entered at any batch. GDAL and JPEG decoding release the
+interpreter lock, so threads are enough and images need not be copied between processes.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+import torch
+
+from adapteo.contracts import IGNORE, Batch, Dataset, Sample
+from adapteo.data.augment import Augment
+from adapteo.errors import DataError
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How to read; none of it changes what is read.
+
+    Attributes:
+        workers: threads; 0 reads when asked.
+        ahead: batches that are prepared in advance.
+        memory: GiB for decoded samples; a split that fits is read once. None for ``$ADAPTEO_MEMORY`` or 1.
+    """
+
+    workers: int = 2
+    ahead: int = 2
+    memory: float | None = None
+
+    @property
+    def budget(self) -> float:
+        """Bytes for decoded samples."""
+        given = float(os.environ.get("ADAPTEO_MEMORY", "1")) if self.memory is None else self.memory
+        return given * _GIB
+
+
+class Loader:
+    """Batches of a split, epoch after epoch.
+
+    Attributes:
+        waited: seconds that the consumer has waited for data since the loader was made.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        keys: Sequence[str],
+        batch: int,
+        *,
+        bands: Sequence[str] | None = None,
+        shuffle: int | None = None,
+        augment: Augment | None = None,
+        part: tuple[int, int] = (0, 1),
+        reading: Reading | None = None,
+    ) -> None:
+        """Prepare; nothing is read yet.
+
+        Args:
+            dataset: labelled images.
+            keys: of the samples.
+            batch: samples per batch over all processes.
+            bands: which, in which order; None for all.
+            shuffle: seed of order and augmentation; None for the order of the keys and no augmentation.
+            augment: what may happen to a sample; needs `shuffle`.
+            part: (rank, world): of n processes that divide each batch, this is the rank-th.
+            reading: threads and memory.
+        """
+        if augment is not None and shuffle is None:
+            raise ValueError("augmentation needs the seed `shuffle`")
+        if batch < 1 or not 0 <= part[0] < part[1]:
+            raise ValueError(f"batch {batch} must be 1 or more, and rank {part[0]} below world {part[1]}")
+        self.dataset, self.keys, self.batch = dataset, tuple(keys), batch
+        self.bands = None if bands is None else tuple(bands)
+        self.shuffle, self.augment, self.part = shuffle, augment, part
+        self.reading = reading or Reading()
+        self.waited = 0.0
+        self._kept: dict[int, Sample] = {}
+        self._keep: bool | None = None  # not known before the first sample
+
+    def __len__(self) -> int:
+        """Batches per epoch; a last one that is too small to give each process a sample is left out."""
+        whole, rest = divmod(len(self.keys), self.batch)
+        return whole + (rest >= self.part[1])
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Positions of the keys in the order of an epoch, over all processes."""
+        if self.shuffle is None:
+            return np.arange(len(self.keys))
+        return np.random.default_rng([self.shuffle, epoch]).permutation(len(self.keys))
+
+    def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Yield this process's share of each batch of an epoch, from batch ``start`` on.
+
+        Raises:
+            DataError: as `Dataset.read` raised it in a thread, at the batch that it belongs to.
+        """
+        order, (rank, world) = self.order(number), self.part
+        shares = (order[i * self.batch : (i + 1) * self.batch][rank::world] for i in range(start, len(self)))
+        if self.reading.workers == 0:
+            for share in shares:
+                began = time.perf_counter()
+                batch = collate(self._samples(share, number), self.dataset.gsd)
+                self.waited += time.perf_counter() - began
+                yield batch
+            return
+        pool = ThreadPoolExecutor(self.reading.workers, "adapteo-read")
+        try:
+            waiting: deque[list[Future[list[Sample]]]] = deque()
+            while True:
+                began = time.perf_counter()
+                for share in islice(shares, max(0, self.reading.ahead + 1 - len(waiting))):
+                    pieces = np.array_split(share, min(self.reading.workers, len(share)))
+                    waiting.append([pool.submit(self._samples, piece, number) for piece in pieces])
+                if not waiting:
+                    return
+                batch = collate([s for piece in waiting.popleft() for s in piece.result()], self.dataset.gsd)
+                self.waited += time.perf_counter() - began
+                yield batch
+        finally:  # also when the consumer stops early, fails or is interrupted: nobody waits for reads under way
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _samples(self, positions: np.ndarray, epoch: int) -> list[Sample]:
+        return [self._sample(int(position), epoch) for position in positions]
+
+    def _sample(self, position: int, epoch: int) -> Sample:
+        sample = self._kept.get(position)
+        if sample is None:
+            sample = self.dataset.read(self.keys[position], self.bands)
+            if self._keep is None:
+                self._keep = _bytes(sample) * len(self.keys) <= self.reading.budget
+            if self._keep:
+                self._kept[position] = sample
+        if self.augment is None or self.shuffle is None:
+            return sample
+        return self.augment(sample, self.shuffle, epoch, position)
+
+
+def collate(samples: Sequence[Sample], gsd: float = 10.0) -> Batch:
+    """Stack samples. Smaller images are padded below and to the right with missing pixels and ignored labels.
+
+    Raises:
+        DataError: samples differ in frames or bands, or only some have a label, date or place.
+    """
+    shapes = {sample.image.shape[:2] for sample in samples}
+    if len(shapes) > 1:
+        first, other = samples[0], next(s for s in samples if s.image.shape[:2] != samples[0].image.shape[:2])
+        raise DataError(
+            f"'{other.key}' has {other.image.shape[0]} dates x {other.image.shape[1]} bands, "
+            f"'{first.key}' has {first.image.shape[0]} x {first.image.shape[1]}"
+        )
+    size = np.max([sample.image.shape[-2:] for sample in samples], axis=0)
+    return Batch(
+        torch.from_numpy(np.stack([_padded(sample.image, size) for sample in samples])),
+        _stack([_padded_target(sample.target, size) for sample in samples], samples, "label"),
+        _stack([sample.dates for sample in samples], samples, "date"),
+        _stack([sample.latlon for sample in samples], samples, "place"),
+        gsd,
+        tuple(sample.key for sample in samples),
+    )
+
+
+def _padded(array: np.ndarray, size: np.ndarray) -> np.ndarray:
+    if array.shape[-2:] == tuple(size):
+        return array
+    out = np.full((*array.shape[:-2], *size), IGNORE if array.dtype.kind == "i" else np.nan, array.dtype)
+    out[..., : array.shape[-2], : array.shape[-1]] = array
+    return out
+
+
+def _padded_target(target: np.ndarray | None, size: np.ndarray) -> np.ndarray | None:
+    return target if target is None or target.ndim < 2 else _padded(target, size)
+
+
+def _stack(arrays: Sequence[np.ndarray | None], samples: Sequence[Sample], what: str) -> torch.Tensor | None:
+    """Stack what all samples have, or give None when none has it."""
+    lacking = [sample.key for sample, array in zip(samples, arrays, strict=True) if array is None]
+    if len(lacking) == len(samples):
+        return None
+    if lacking:
+        raise DataError(f"'{lacking[0]}' has no {what}, other samples of the batch have one")
+    return torch.from_numpy(np.stack([array for array in arrays if array is not None]))
+
+
+def _bytes(sample: Sample) -> int:
+    arrays = (sample.image, sample.target, sample.dates, sample.latlon)
+    return sum(array.nbytes for array in arrays if array is not None)
