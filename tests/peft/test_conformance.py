@@ -184,6 +184,11 @@ def test_the_embedding_is_left_alone_unless_asked_for(backbone_name, method_name
     assert all(name.startswith("blocks.") for name in wrapped)
 
 
+def test_a_model_in_evaluation_mode_stays_in_it(backbone_name, method_name):
+    backbone = adapted(backbone_name, make(method_name))
+    assert not any(module.training for module in backbone.modules())
+
+
 def test_no_hooks(backbone_name, method_name):
     for module in adapted(backbone_name, make(method_name)).modules():
         assert not module._forward_hooks

@@ -49,6 +49,7 @@ class LoRALinear(Wrapper):
         self.lora_A = nn.Parameter(weight.new_empty(rank, inner.in_features))
         self.lora_B = nn.Parameter(weight.new_zeros(inner.out_features, rank))
         nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+        self.train(inner.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """Add the low-rank term while it is being multiplied: no pass over the output of its own.

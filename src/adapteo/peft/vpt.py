@@ -33,6 +33,7 @@ class PromptedBlock(Wrapper):
         self.prompts = None if prompts is None else nn.Parameter(prompts)
         self.leaving = leaving
         self.dropout = nn.Dropout(dropout)
+        self.train(inner.training)
 
     def forward(self, x: Tensor) -> Tensor:
         """Append the prompts, run the block, drop what leaves."""
