@@ -1,3 +1,4 @@
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -324,6 +325,19 @@ def test_interruption_leaves_nothing(tmp_path):
 
     with pytest.raises(KeyboardInterrupt):
         predict_scene(stop_later, scene, tmp_path / "out" / "map.tif", TWO, windows=SMALL, probabilities=True)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_failing_writer_stops_the_reading_thread(tmp_path, monkeypatch):
+    scene = write(tmp_path / "scene.tif", np.ones((1, 900, 64), np.uint8))
+
+    def full(*_):
+        raise DataError("the disk is full")
+
+    monkeypatch.setattr("adapteo.data.raster.MapWriter.write", full)
+    with pytest.raises(DataError, match="disk is full"):
+        predict_scene(lambda images: images[:, 0], scene, tmp_path / "out" / "map.tif", VALUE, windows=SMALL)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("adapteo-read")]
     assert list((tmp_path / "out").iterdir()) == []
 
 

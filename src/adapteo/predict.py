@@ -2,7 +2,7 @@
 
 import colorsys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +102,8 @@ def predict_scene(
     with ExitStack() as stack:
         images = stack.enter_context(_open_images(paths, inputs or Inputs()))
         writers = [stack.enter_context(open_map(path, images.scenes[0], m.layout)) for path, m in maps.items()]
-        for rows in sweep(forward, images, len(legend.classes), windows or Windows(), progress):
+        parts = sweep(forward, images, len(legend.classes), windows or Windows(), progress)
+        for rows in stack.enter_context(closing(parts)):  # closed first: no thread reads from a closed file
             for writer, kind in zip(writers, maps.values(), strict=True):
                 pixels = kind.encode(rows)
                 pixels[:, ~rows.seen] = kind.layout.nodata

@@ -8,9 +8,11 @@ of the same windows in the same order, whatever the width of the bands.
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from typing import Protocol
 
 import numpy as np
@@ -108,9 +110,10 @@ class Rows:
 
 def sweep(
     forward: Forward, images: Images, outputs: int, windows: Windows, progress: Progress | None = None
-) -> Iterator[Rows]:
+) -> Generator[Rows, None, None]:
     """Run a model over an image and yield the blended result: every pixel once, band by band, from top to bottom.
 
+    Close the generator before what it reads from, unless it has come to its end: a thread may be reading.
     Windows without anything seen are not given to the model. An image smaller than a window is filled up by reflection
     at its lower and right edge.
 
@@ -126,34 +129,44 @@ def sweep(
     """
     tops, lefts, bands = windows.starts(images.height), windows.starts(images.width), windows.bands(images.width)
     columns = [[x for x in lefts if x < right and x + windows.size > left] for left, right in bands]
-    done, total = 0, len(tops) * sum(map(len, columns))
-    for (left, right), starts in zip(bands, columns, strict=True):
-        strip = _Strip(outputs, left, right, images.height, windows)
-        for top, row in _read_ahead(images, tops, starts, windows.size):
-            while strip.top + TILE <= top:
+    total = len(tops) * sum(map(len, columns))
+    done = 0
+    with closing(_read_ahead(images, [(top, starts) for starts in columns for top in tops], windows.size)) as reading:
+        for (left, right), starts in zip(bands, columns, strict=True):
+            strip = _Strip(outputs, left, right, images.height, windows)
+            for top, row in islice(reading, len(tops)):
+                while strip.top + TILE <= top:
+                    yield strip.pop()
+                for first in range(0, len(starts), windows.batch):
+                    batch = starts[first : first + windows.batch]
+                    _predict(forward, _cut(row, [x - starts[0] for x in batch], windows.size), strip, top, batch)
+                    done += len(batch)
+                    if progress:
+                        progress(done, total)
+            while strip.top < images.height:
                 yield strip.pop()
-            for first in range(0, len(starts), windows.batch):
-                batch = starts[first : first + windows.batch]
-                _predict(forward, _cut(row, [x - starts[0] for x in batch], windows.size), strip, top, batch)
-                done += len(batch)
-                if progress:
-                    progress(done, total)
-        while strip.top < images.height:
-            yield strip.pop()
+            del strip, row  # before the next ones are made
 
 
-def _read_ahead(images: Images, tops: list[int], lefts: list[int], size: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Read each row of windows in a thread while the model works on the one before."""
-    col, width = lefts[0], min(lefts[-1] + size, images.width) - lefts[0]
+def _read_ahead(
+    images: Images, rows: list[tuple[int, list[int]]], size: int
+) -> Generator[tuple[int, np.ndarray], None, None]:
+    """Read each row of windows ``(top, lefts)`` in a thread while the model works on the one before."""
     with ThreadPoolExecutor(1, thread_name_prefix="adapteo-read") as pool:
         pending: deque[tuple[int, Future[np.ndarray]]] = deque()
-        for top in tops:
-            pending.append((top, pool.submit(images.read, top, col, min(size, images.height - top), width)))
+        for top, lefts in rows:
+            width = min(lefts[-1] + size, images.width) - lefts[0]
+            pending.append((top, pool.submit(images.read, top, lefts[0], min(size, images.height - top), width)))
             if len(pending) > 1:
-                ready, future = pending.popleft()
-                yield ready, future.result()
-        for ready, future in pending:
-            yield ready, future.result()
+                yield _arrived(pending)
+        while pending:
+            yield _arrived(pending)
+
+
+def _arrived(pending: deque[tuple[int, Future[np.ndarray]]]) -> tuple[int, np.ndarray]:
+    """Wait for the first; a function, so that nothing here holds the array afterwards."""
+    top, future = pending.popleft()
+    return top, future.result()
 
 
 def _cut(row: np.ndarray, offsets: list[int], size: int) -> np.ndarray:
