@@ -154,10 +154,11 @@ def load(source: str | Path | Mapping[str, object], overrides: Sequence[str] = (
             place = document.origin((key,)).place
             raise ConfigError(f"{place}: there is no key '{key}'{closest(key, _KEYS)}", allowed=_KEYS)
     entries = {key: _entry(document, key) for key in _CONTRACTS if key != "task"}
+    train, out = _train(document), _out(document)
     task = document.root.get("task") or {}
     if isinstance(task, dict) and "name" not in task:  # a fact that the dataset knows is not asked of the user
         document.root["task"] = {"name": entries["dataset"].task, **task}
-    return Run(**entries, task=_entry(document, "task"), train=_train(document), out=_out(document))
+    return Run(**entries, task=_entry(document, "task"), train=train, out=out)
 
 
 def dump(run: Run) -> str:
