@@ -58,7 +58,7 @@ class Galileo(BackboneSpec):
     """Galileo nano, tiny or base: Sentinel-1, Sentinel-2 and terrain, patches of 1 to 8 pixels, up to 24 dates.
 
     Attributes:
-        variant: "nano" (1.0 M parameters), "tiny" (5.8 M) or "base" (86 M).
+        variant: "nano" (1.0 M parameters), "tiny" (5.7 M) or "base" (87 M).
         patch: pixels per patch side, 1 to 8; smaller is finer and costs with the square.
         ndvi: add NDVI tokens when red and nir are given, as in pre-training; the published evaluation leaves them out.
         weights: "pretrained" (hub), "random", or the path of a published file or of the folder it is in.
@@ -200,8 +200,9 @@ class GalileoEncoder(Backbone):
         ]
         if wrong:
             raise WeightsError(
-                f"the weights do not fit galileo {self.variant}; {len(wrong)} keys are wrong{_hint(given)}",
-                fix=shorten("; ".join(wrong), 1000),
+                f"the weights do not fit galileo {self.variant}, {len(wrong)} keys are wrong: "
+                + shorten("; ".join(wrong), 600),
+                fix=_fix(given, self.variant),
             )
         return Remapped({key: given[key] for key in own}, skipped)
 
@@ -281,11 +282,9 @@ def _to_upstream(key: str) -> str:
     return "month_embed.weight" if key == "month_embed" else key
 
 
-def _hint(state: Mapping[str, Tensor]) -> str:
-    """Name the variant that the weights are of, when they are of one."""
-    if "norm.weight" not in state:
-        return ""
-    dim = len(state["norm.weight"])
+def _fix(state: Mapping[str, Tensor], variant: str) -> str:
+    """Name the variant that the weights are of, when they are of another one."""
+    dim = state["norm.weight"].numel() if "norm.weight" in state else 0
     depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
-    fitting = [name for name, size in VARIANTS.items() if (size.dim, size.depth) == (dim, depth)]
-    return f"; they are those of `variant: {fitting[0]}`" if fitting else ""
+    other = [name for name, size in VARIANTS.items() if (size.dim, size.depth) == (dim, depth) and name != variant]
+    return f"they are those of `variant: {other[0]}`" if other else "give the published file of this variant"
