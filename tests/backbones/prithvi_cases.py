@@ -39,20 +39,21 @@ class Case:
 
 
 def _fast() -> list[Case]:
-    """Full depth where that is cheap (tiny), two blocks of full width elsewhere."""
+    """Full depth where that is cheap (tiny), one or two blocks of full width elsewhere."""
     tiny = "2.0-tiny-TL"
-    cases = [Case(tiny, frames, 224, 224) for frames in (1, 2, 3, 4)]
+    cases = [Case(tiny, frames, 224, 224, depth=depth) for frames, depth in ((1, None), (2, 2), (3, 2), (4, 2))]
+    cases += [Case(tiny, frames, metadata=frames == 4) for frames in (1, 2, 3, 4)]
     cases += [Case(tiny, frames, 64, 128, metadata=True) for frames in (1, 2, 3, 4)]
-    cases += [Case(tiny), Case(tiny, bands=REORDERED), Case(tiny, 2, bands=HLS6[::-1], metadata=True)]
-    cases += [Case(tiny, 2, 64, 128, positions="interpolated"), Case(tiny, 3, 240, 208, positions="interpolated")]
-    cases += [Case(tiny, 3, 224, 224, positions="interpolated", metadata=True)]
+    cases += [Case(tiny, bands=REORDERED), Case(tiny, 2, bands=HLS6[::-1], metadata=True)]
+    cases += [Case(tiny, 2, 64, 128, positions="interpolated"), Case(tiny, 3, 240, 208, 2, positions="interpolated")]
+    cases += [Case(tiny, 3, 224, 224, 2, positions="interpolated", metadata=True)]
     for name, variant in VARIANTS.items():
         if name != tiny:
             p14 = variant.patch == 14
-            cases.append(Case(name, 1, 224, 224, depth=2))
+            cases.append(Case(name, 1, 224, 224, depth=1))
             cases.append(Case(name, 3, *((70, 126) if p14 else (64, 128)), depth=2, metadata=variant.metadata))
-            cases.append(Case(name, 2, *((98, 98) if p14 else (96, 96)), depth=2, bands=REORDERED))
-    cases.append(Case("2.0-600M", 2, 98, 70, depth=2, positions="interpolated"))
+            cases.append(Case(name, 2, *((98, 98) if p14 else (96, 96)), depth=1, bands=REORDERED))
+    cases.append(Case("2.0-600M", 2, 98, 70, depth=1, positions="interpolated"))
     return cases
 
 
@@ -70,27 +71,29 @@ def _generator(name: str) -> torch.Generator:
 
 
 def fill(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """Weights for upstream keys, from a generator per key; half as large at the ends of residual branches.
+    """Weights for upstream keys, see `weight`."""
+    return {name: weight(name, shape) for name, shape in shapes.items()}
+
+
+def weight(name: str, shape: tuple[int, ...]) -> Tensor:
+    """Normal values for one upstream key, from a generator of its own; half as large at the ends of residual branches.
 
     So the values stay below about 10 over 32 blocks, and 1e-5 remains well above the rounding of float32.
     """
-    out = {}
-    for name, shape in shapes.items():
-        noise = torch.randn(shape, generator=_generator(name))
-        if name.endswith("scale"):
-            out[name] = 0.5 + 0.1 * noise
-        elif "norm" in name and name.endswith("weight"):
-            out[name] = 1 + 0.1 * noise
-        elif name == "cls_token" or noise.ndim == 1:
-            out[name] = 0.1 * noise
-        else:
-            gain = 0.5 if name.endswith(("attn.proj.weight", "mlp.fc2.weight")) else 1.0
-            out[name] = noise * (gain / math.sqrt(noise[0].numel()))
-    return out
+    noise = torch.randn(shape, generator=_generator(name))
+    if name.endswith("scale"):
+        return 0.5 + 0.1 * noise
+    if "norm" in name and name.endswith("weight"):
+        return 1 + 0.1 * noise
+    if name == "cls_token" or noise.ndim == 1:
+        return 0.1 * noise
+    gain = 0.5 if name.endswith(("attn.proj.weight", "mlp.fc2.weight")) else 1.0
+    return noise * (gain / math.sqrt(noise[0].numel()))
 
 
-def batch(case: Case, size: int = 2) -> Batch:
-    """Normalised images with dates and places."""
+def batch(case: Case) -> Batch:
+    """Two normalised images with dates and places, or one when they are large."""
+    size = 2 if case.height < 200 else 1
     generator = _generator(case.name)
     shape = (size, case.frames, len(case.bands), case.height, case.width)
     years = torch.randint(2015, 2025, (size, case.frames), generator=generator)
