@@ -41,8 +41,11 @@ class Pooled(TinyBackbone):
 
 
 def family(name: str) -> Backbone:
+    """Build a family with random weights, cut after two blocks: the others would only take time."""
     spec = registry.load("backbones", name)(**{"weights": "random", **SMALLEST.get(name, {})})
-    return spec.build(spec.accepts(HLS6))
+    backbone = spec.build(spec.accepts(HLS6))
+    backbone.blocks, backbone.taps = backbone.blocks[:2], (0, 1)
+    return backbone
 
 
 BUILDERS: dict[str, Callable[[], Backbone]] = {
