@@ -163,6 +163,7 @@ def test_a_task_section_without_name_keeps_the_task_of_the_dataset(flood):
         (["dataset.part.fractions=[0.5, 0.5]"], "dataset.part", Shuffle(fractions=(0.5, 0.5))),
         (["out=a: [b] #c"], "out", Path("a: [b] #c")),
         (["out=1e5"], "out", Path("1e5")),
+        (['out="a: [b] #c"'], "out", Path("a: [b] #c")),
     ],
 )
 def test_overrides(flood, overrides, where, value):

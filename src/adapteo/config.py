@@ -199,7 +199,8 @@ def _override(document: Document, text: str) -> None:
     if not equals or not all(trail):
         raise ConfigError(f"override '{text}' is not key=value", fix="write it like train.rate=3e-4 or method=lora")
     origin = Origin(f"override '{text}'", Path.cwd())
-    value = written if trail == ("out",) else _yaml.value(written, origin.place)
+    plain = trail == ("out",) and not written.startswith(("'", '"'))  # folders may be called 1e5 or [a]
+    value = written if plain else _yaml.value(written, origin.place)
     section = trail[0]
     if section in _CONTRACTS:
         given = document.root.get(section)
