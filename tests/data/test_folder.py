@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from chipfolder import flood_folder, picture_folder, problem, write_csv, write_tif
+from pydantic import ConfigDict, TypeAdapter
 
 from adapteo.contracts import IGNORE
 from adapteo.data.folder import Folder
@@ -145,6 +146,25 @@ def test_class_folders(pictures):
     assert sample.target.dtype == np.int64
     assert sample.image.max() <= 1.0
     assert np.isnan(sample.latlon).all()
+
+
+def test_a_folder_that_all_images_share_is_no_class(pictures):
+    unlabelled = replace(pictures, images="Sea/*.png")
+    assert unlabelled.read("Sea_0").target is None
+    with pytest.raises(DataError, match="the chips have no labels"):
+        assert unlabelled.task
+
+
+def test_strict_configuration_builds_it():
+    config = ConfigDict(extra="forbid", strict=True)
+    given = """[{"root": "/chips", "images": ["a/*.tif", "b/*.tif"], "masks": "m/*.tif", "offset": "auto", "scale": 1,
+        "class_names": {"1": "water", "2": "trees"}, "ignore": 255, "band_names": ["B02"], "nodata": 0,
+        "splits": {"by": "random", "seed": 3}}]"""
+    (dataset,) = TypeAdapter(tuple[Folder], config=config).validate_json(given)
+    assert dataset == Folder(
+        "/chips", ("a/*.tif", "b/*.tif"), "m/*.tif", offset="auto", class_names={1: "water", 2: "trees"}, ignore=255,
+        band_names=("B02",), nodata=0.0, splits=Splits(seed=3),
+    )  # fmt: skip
 
 
 def test_an_index_gives_everything(pictures, tmp_path):

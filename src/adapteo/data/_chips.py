@@ -47,7 +47,9 @@ class Chip:
 
 
 def from_patterns(root: Path, images: Sequence[str], masks: str = "") -> list[Chip]:
-    """List the chips whose files match; one image pattern per date. Without masks the parent folder is the label.
+    """List the chips whose files match; one image pattern per date.
+
+    Without masks, a parent folder that is a wildcard of the pattern is the label.
 
     Raises:
         DataError: nothing matches, a file has no partner, or two files claim the same key.
@@ -57,9 +59,11 @@ def from_patterns(root: Path, images: Sequence[str], masks: str = "") -> list[Ch
     partners = list(zip(images, by_date, strict=True))[1:] + ([(masks, mask_files)] if masks else [])
     for pattern, found in partners:
         _check_partners(by_date[0], found, images[0], pattern)
+    # A folder that the pattern spells out is the same for all chips and says nothing about classes.
+    named = any(sign in str(Path(images[0]).parent) for sign in "*?[")
     chips = []
     for key, first in by_date[0].items():
-        label = None if masks else first.parent.name
+        label = first.parent.name if named and not masks and first.parent != root else None
         chips.append(Chip(key, tuple(found[key] for found in by_date), mask_files.get(key), label))
     return chips
 

@@ -31,7 +31,6 @@ BRIGHTEST = 2.0
 """Median reflectance that no surface has."""
 
 _SHORT = {"coastal", "blue", "red", "cirrus"}
-_SAMPLE = 4096
 
 
 def check_auto_offset(bands: Sequence[str]) -> None:
@@ -50,10 +49,11 @@ def check_auto_offset(bands: Sequence[str]) -> None:
 def baseline_offset(image: np.ndarray) -> float:
     """Offset that takes an image ``(c, h, w)``, scaled to reflectance, back to 0: `OFFSET` or 0."""
     darkest = np.inf
-    for band in _sampled(image):
-        valid = np.sort(band[~np.isnan(band)])
+    for band in _sampled(image, 4096):
+        valid = band[~np.isnan(band)]
         if valid.size:
-            darkest = min(darkest, float(valid[valid.size // 100]))
+            rank = valid.size // 100
+            darkest = min(darkest, float(np.partition(valid, rank)[rank]))
     return OFFSET if DARKEST <= darkest < np.inf else 0.0
 
 
@@ -64,7 +64,7 @@ def check_range(image: np.ndarray, bands: Sequence[str], scale: float, source: o
         DataError: the median of a file's optical bands is above `BRIGHTEST`; the fix names a scale.
     """
     optical = [i for i, name in enumerate(bands) if BY_NAME[name].kind == "optical" and name[:4] != "lwir"]
-    values = _sampled(image)[optical]
+    values = _sampled(image, 512)[optical]
     values = values[~np.isnan(values)]
     if not values.size or (median := float(np.median(values))) <= BRIGHTEST:
         return
@@ -76,8 +76,8 @@ def check_range(image: np.ndarray, bands: Sequence[str], scale: float, source: o
     )
 
 
-def _sampled(image: np.ndarray) -> np.ndarray:
-    """Every n-th pixel, about `_SAMPLE` per band: ``(c, pixels)``."""
+def _sampled(image: np.ndarray, count: int) -> np.ndarray:
+    """Every n-th pixel, about ``count`` per band: ``(c, pixels)``."""
     pixels = image.reshape(len(image), -1)
-    step = max(1, pixels.shape[1] // _SAMPLE) | 1  # odd, so that it does not walk down one column of a 512 x 512 chip
+    step = max(1, pixels.shape[1] // count) | 1  # odd, so that it does not walk down one column of a 512 x 512 chip
     return pixels[:, ::step]

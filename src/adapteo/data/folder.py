@@ -15,7 +15,7 @@ from adapteo.data._chips import Chip, dates_of, from_patterns, from_rows
 from adapteo.data._images import Encoding, Header, bands_of, read_frames, read_header
 from adapteo.data._index import read_rows
 from adapteo.data._labels import ClassTable, LabelType, encode_regression, label_type_of, mark_labels, split_labels
-from adapteo.data._radiometry import check_auto_offset
+from adapteo.data._radiometry import baseline_offset, check_auto_offset
 from adapteo.data.raster import read_raster
 from adapteo.data.splits import Splits, assign, default_splits
 from adapteo.errors import DataError, closest
@@ -50,7 +50,7 @@ class Folder(Dataset):
         dates_per_file: dates that one file stacks, all bands of the first date first.
         date_format: how file names spell the date, e.g. ``%Y%m%d`` or ``T%Y%j``.
         pixel_size: in metres, for files without a georeference.
-        group: column of the index for tables by group; by default ``region`` or ``event`` where there is one.
+        group_column: column of the index for tables by group; by default ``region`` or ``event`` where there is one.
         splits: see `adapteo.data.splits.Splits`; by default the column ``split``, folders train/val/test, or random.
     """
 
@@ -72,7 +72,7 @@ class Folder(Dataset):
     dates_per_file: int = 1
     date_format: str = ""
     pixel_size: float | None = None
-    group: str = ""
+    group_column: str = ""
     splits: Splits | None = None
 
     # ------------------------------------------------------------------------------------- contract
@@ -139,6 +139,16 @@ class Folder(Dataset):
             dates_of(chip, [file.date for file in files], self.date_format, self.frames),
             np.array(latlon, np.float32),
         )
+
+    def group(self, key: str) -> str | None:
+        """Group of one chip; see the field `group_column`."""
+        return self._group(self._chips[key])
+
+    def radiometry(self, overview: np.ndarray) -> tuple[float, float]:
+        """Scale and offset of the chips; with ``offset: auto`` the offset is found in the scene itself."""
+        if self.offset == "auto":
+            return self.scale, baseline_offset(overview * self.scale)
+        return self.scale, self.offset
 
     def fingerprint(self) -> str:
         """Hash of every file's name, size and time, and of all that decides what `read` returns."""
@@ -233,13 +243,13 @@ class Folder(Dataset):
         return np.array(self._table.encode_label(chip.label, chip.images[0]), np.int64)
 
     def _group(self, chip: Chip) -> str | None:
-        if self.group and self.group not in chip.columns:
+        if self.group_column and self.group_column not in chip.columns:
             raise DataError(
-                f"the index has no column '{self.group}'{closest(self.group, chip.columns)}",
+                f"the index has no column '{self.group_column}'{closest(self.group_column, chip.columns)}",
                 allowed=chip.columns,
-                fix="correct `group` in the dataset section",
+                fix="correct `group_column` in the dataset section",
             )
-        names = (self.group,) if self.group else ("region", "event")
+        names = (self.group_column,) if self.group_column else ("region", "event")
         return next((chip.columns[name] for name in names if chip.columns.get(name)), None)
 
     # ---------------------------------------------------------------------------------------- splits

@@ -30,6 +30,7 @@ _USES: dict[str, set[str]] = {
     "block": {"size", "unit", "holdout", "fractions"},
     "folder": {"train", "val", "test", "holdout"},
 }
+_ALWAYS = ("limit", "limit_val", "seed", "duplicates")
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,9 @@ class Splits:
         for key in sorted(set().union(*_USES.values()) - _USES[self.by]):
             unset = {} if key == "holdout" else default[key].default
             if vars(self)[key] != unset:
-                raise ConfigError(f"splits.{key} means nothing with `by: {self.by}`", allowed=sorted(_USES[self.by]))
+                raise ConfigError(
+                    f"splits.{key} means nothing with `by: {self.by}`", allowed=(*sorted(_USES[self.by]), *_ALWAYS)
+                )
         if len(self.fractions) != 3 or min(self.fractions) < 0 or abs(sum(self.fractions) - 1) > 1e-6:
             raise ConfigError(f"splits.fractions is {list(self.fractions)}", allowed=["three numbers with the sum 1"])
         if self.by == "column" and not self.column:
