@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
+from threading import Event
 
 import numpy as np
 import torch
@@ -110,28 +111,29 @@ class Loader:
         if self.reading.workers == 0:
             for share in shares:
                 began = time.perf_counter()
-                batch = collate(self._samples(share, number), self.dataset.gsd)
+                batch = collate(self._samples(share, number, Event()), self.dataset.gsd)
                 self.waited += time.perf_counter() - began
                 yield batch
             return
-        pool = ThreadPoolExecutor(self.reading.workers, "adapteo-read")
+        pool, stop = ThreadPoolExecutor(self.reading.workers, "adapteo-read"), Event()
         try:
             waiting: deque[list[Future[list[Sample]]]] = deque()
             while True:
                 began = time.perf_counter()
                 for share in islice(shares, max(0, self.reading.ahead + 1 - len(waiting))):
                     pieces = np.array_split(share, min(self.reading.workers, len(share)))
-                    waiting.append([pool.submit(self._samples, piece, number) for piece in pieces])
+                    waiting.append([pool.submit(self._samples, piece, number, stop) for piece in pieces])
                 if not waiting:
                     return
                 batch = collate([s for piece in waiting.popleft() for s in piece.result()], self.dataset.gsd)
                 self.waited += time.perf_counter() - began
                 yield batch
-        finally:  # also when the consumer stops early, fails or is interrupted: nobody waits for reads under way
+        finally:  # also when the consumer stops early, fails or is interrupted: only samples under way are finished
+            stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _samples(self, positions: np.ndarray, epoch: int) -> list[Sample]:
-        return [self._sample(int(position), epoch) for position in positions]
+    def _samples(self, positions: np.ndarray, epoch: int, stop: Event) -> list[Sample]:
+        return [self._sample(int(position), epoch) for position in positions if not stop.is_set()]
 
     def _sample(self, position: int, epoch: int) -> Sample:
         sample = self._kept.get(position)
