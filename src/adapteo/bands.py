@@ -71,6 +71,7 @@ BANDS: tuple[Band, ...] = (
     Band("vh", _C_BAND, (), (), "radar"),
     Band("ndvi", None, (), (), "other"),
     Band("elevation", None, ("dem",), (), "other"),
+    Band("slope", None, (), (), "other"),
 )
 BY_NAME = MappingProxyType({band.name: band for band in BANDS})
 

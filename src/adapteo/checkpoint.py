@@ -27,6 +27,7 @@ from adapteo.errors import WeightsError, closest
 from adapteo.files import replacing, sha256
 
 PRETRAINED, RANDOM = "pretrained", "random"
+BASE_FILE = "base.safetensors"
 _WRAPPERS = ("state_dict", "model", "model_state")
 
 
@@ -97,7 +98,7 @@ def _local(path: Path, source: Weights | None) -> Path:
         return path
     if path.is_dir():
         known = sorted(p for p in path.iterdir() if p.suffix in (".safetensors", ".pt", ".pth", ".ckpt", ".bin"))
-        named = [p for p in known if source and p.name == source.file]
+        named = [p for p in known if source and p.stem == Path(source.file).stem]
         if named or len(known) == 1:
             return (named or known)[0]
         found = ", ".join(p.name for p in known) or "no weights"
@@ -203,7 +204,7 @@ def save_adapter(
             config = {**config, "base_model_name_or_path": base.repo or base.file or None, "revision": base.revision}
             card = {**card, "base": asdict(base)}
             if base.weights == RANDOM:
-                save_tensors(_frozen(backbone), beside / "base.safetensors")
+                save_tensors(_frozen(backbone), beside / BASE_FILE)
         write_json(config, beside / "adapter_config.json")
         write_json(card, beside / "card.json")
 
@@ -217,8 +218,8 @@ def load_adapter(folder: Path, backbone: Backbone, method: Method) -> dict[str, 
     for name in ("adapter_model.safetensors", "decoder.safetensors", "card.json"):
         if not (folder / name).is_file():
             raise WeightsError(f"{folder} is no adapter: it has no {name}", fix="give the folder that `fit` wrote")
-    if (folder / "base.safetensors").is_file():
-        copy_exactly(_frozen(backbone), _load_safetensors(folder / "base.safetensors"))
+    if (folder / BASE_FILE).is_file():
+        copy_exactly(_frozen(backbone), _load_safetensors(folder / BASE_FILE))
     method.load_adapter_state(backbone, _load_safetensors(folder / "adapter_model.safetensors"))
     return read_state(folder / "decoder.safetensors")
 

@@ -141,6 +141,18 @@ class Dataset(ABC):
         """RGB (0..255) by class index, or None for a default palette."""
         return None
 
+    def group(self, key: str) -> str | None:
+        """Region or event of a sample, for tables by group; cheap, reads no image."""
+        return None
+
+    def radiometry(self, overview: np.ndarray) -> tuple[float, float]:
+        """Scale and offset that turn the stored numbers of a new scene into physical units.
+
+        Args:
+            overview: ``(c, h, w)`` pieces of the scene, for datasets that look at the values to decide.
+        """
+        return 1.0, 0.0
+
     @abstractmethod
     def fingerprint(self) -> str:
         """Hash that changes when files, bands or scale change; key of cached statistics."""
@@ -491,7 +503,11 @@ class DecoderSpec(ABC):
     """Configuration of a decoder: a frozen dataclass whose fields are the keys a user may write."""
 
     linear: ClassVar[bool] = False
-    """True when the logits are linear in the last feature map, so that fitting the decoder is a convex problem."""
+    """True when the logits are linear in the last feature map, so that fitting the decoder is a convex problem.
+
+    Such a module has a further method ``absorb(scale)``: with scale ``(channels,)``, change the weights so that
+    features give the logits that features divided by the scale gave.
+    """
 
     @abstractmethod
     def build(self, features: Features, outputs: int, dense: bool) -> nn.Module:

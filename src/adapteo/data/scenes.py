@@ -132,6 +132,10 @@ class Scenes(Dataset):
         regions = self.holdouts if part == "holdout" else self.regions
         return [f"{part}-{regions[i % len(regions)]}-{i:05d}" for i in range(count)]
 
+    def group(self, key: str) -> str | None:
+        """Region of a chip."""
+        return self._parse(key)[1]
+
     def read(self, key: str, bands: Sequence[str] | None = None) -> Sample:
         """Make the chip.
 

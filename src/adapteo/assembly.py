@@ -1,0 +1,93 @@
+"""From a configuration to the parts of a run: model with its base weights, and loaders of the splits."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from adapteo.checkpoint import Base, load_base
+from adapteo.config import Run
+from adapteo.contracts import Backbone, Dataset, Normalisation
+from adapteo.data.augment import Augment
+from adapteo.data.loader import Loader, Reading
+from adapteo.data.statistics import statistics
+from adapteo.errors import ConfigError
+from adapteo.model import Model, features
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """A model before any method, and what it was made from.
+
+    Attributes:
+        model: untouched backbone with its base weights, new decoder.
+        base: where the weights came from.
+        bands: that the backbone takes, in its order.
+        left_out: bands of the dataset that it does not take.
+    """
+
+    model: Model
+    base: Base
+    bands: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+def assemble(run: Run) -> Assembled:
+    """Build backbone, base weights and decoder for a run's dataset.
+
+    Raises:
+        ConfigError: when the backbone takes none of the dataset's bands.
+        WeightsError: when the base weights do not fit.
+    """
+    bands = run.backbone.accepts(run.dataset.bands)
+    if not bands:
+        raise ConfigError(
+            f"the backbone takes none of the dataset's bands ({', '.join(run.dataset.bands)})",
+            fix="choose another backbone (`adapteo list backbones`), or correct dataset.bands",
+        )
+    torch.manual_seed(run.train.seed)
+    backbone = run.backbone.build(bands, run.dataset.frames)
+    base = load_base(backbone, run.backbone.weights)
+    torch.manual_seed(run.train.seed)
+    decoder = run.decoder.build(features(backbone), run.task.outputs(run.dataset.classes), run.task.dense)
+    left_out = tuple(band for band in run.dataset.bands if band not in bands)
+    return Assembled(Model(backbone, decoder, _normalisation(run, backbone)), base, bands, left_out)
+
+
+def _normalisation(run: Run, backbone: Backbone) -> Normalisation:
+    if run.train.normalise == "pretraining":
+        return backbone.normalisation
+    return statistics(run.dataset, run.dataset.split("train"), backbone.bands).normalisation
+
+
+def loader(
+    run: Run, split: str, bands: tuple[str, ...], *, shuffled: bool = False, fabric: "Fabric | None" = None
+) -> Loader:
+    """Make the loader of a split; a shuffled one augments as well."""
+    train = run.train
+    return Loader(
+        run.dataset,
+        run.dataset.split(split),
+        train.batch,
+        bands=bands,
+        shuffle=train.seed if shuffled else None,
+        augment=_augment(run) if shuffled else None,
+        part=(fabric.global_rank, fabric.world_size) if fabric else (0, 1),
+        reading=Reading(train.workers),
+    )
+
+
+def _augment(run: Run) -> Augment | None:
+    train = run.train
+    if train.augment == "none" and train.crop is None:
+        return None
+    zoom = (0.75, 1.33) if train.augment == "d4+crop" else (1.0, 1.0)
+    return Augment(d4=train.augment != "none", crop=train.crop, zoom=zoom)
+
+
+def splits(dataset: Dataset) -> tuple[str, ...]:
+    """Names of all splits of a dataset."""
+    return ("train", "val", "test", *dataset.holdouts)

@@ -1,0 +1,158 @@
+"""Train a configuration: data, backbone, head start, method, training loop; everything lands in one folder.
+
+runs/<name>/ config.yaml         the run with every default spelt out
+             adapter/            the best state on validation, see `adapteo.checkpoint`
+             probe.safetensors   the decoder after the head start, and probe.json
+             log.csv             a row for each epoch
+             run.json            parameters, memory, time, versions, validation metrics
+             state.pt            for --resume
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from adapteo import config, meter
+from adapteo.assembly import Assembled, assemble, loader, splits
+from adapteo.checkpoint import save_adapter, save_tensors, write_json
+from adapteo.config import Run
+from adapteo.contracts import adapt
+from adapteo.errors import ConfigError
+from adapteo.files import replacing
+from adapteo.fitted import ADAPTER, CONFIG_FILE, PROBE_FACTS, PROBE_FILE, RUN_FILE, FittedRun, load
+from adapteo.headstart import fit_head
+from adapteo.model import decoder_state
+from adapteo.train import STATE_FILE, Observer, Trainer, launch
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+def fit(run: Run, *, resume: bool = False, observer: Observer | None = None) -> "FittedRun":
+    """Train a run, or go on with one that was stopped.
+
+    Args:
+        run: of `adapteo.config.load`.
+        resume: go on from the saved state of ``run.out`` where there is one.
+        observer: is told of the progress.
+
+    Raises:
+        ConfigError: ``run.out`` holds another run, or parts do not fit together.
+        Interrupted: stopped by the user; the state is saved.
+    """
+    observer = observer or Observer()
+    fabric = launch(run.train)
+    _claim_folder(run, resume)
+    resumed = resume and (run.out / STATE_FILE).is_file()
+    assembled = assemble(run)
+    model = assembled.model
+    for message in _notes(run, assembled) if fabric.is_global_zero else ():
+        observer.note(message)
+    if run.train.head_start and not resumed:
+        _head_start(run, assembled, fabric, observer)
+    torch.manual_seed(run.train.seed)
+    model.to("cpu")
+    adapt(model.backbone, run.method)
+    facts = _facts(run, assembled, fabric.device)
+    if fabric.is_global_zero:
+        with replacing(run.out / CONFIG_FILE) as beside:
+            beside.write_text(config.dump(run), encoding="utf-8")
+
+    def keep(metrics: Mapping[str, float]) -> None:
+        card = {**facts, "validation": dict(metrics), "base": assembled.base}
+        save_adapter(run.out / ADAPTER, model.backbone, run.method, decoder_state(model), card)
+
+    trainer = Trainer(
+        fabric=fabric,
+        model=model,
+        task=run.task,
+        train=run.train,
+        rate=run.train.rate or run.method.default_rate,
+        loaders=(
+            loader(run, "train", assembled.bands, shuffled=True, fabric=fabric),
+            loader(run, "val", assembled.bands, fabric=fabric),
+        ),
+        classes=run.dataset.classes,
+        folder=run.out,
+        keep_best=keep,
+    )
+    counted, best = trainer.fit(observer, resume=resume)
+    if fabric.is_global_zero:
+        facts |= counted.facts()
+        facts |= {"epochs": trainer.epoch, "best_epoch": best.epoch, "validation": best.metrics}
+        if (run.out / PROBE_FILE).is_file():
+            facts["linear_probe"] = json.loads((run.out / PROBE_FACTS).read_text(encoding="utf-8"))
+        write_json(facts, run.out / RUN_FILE)
+    fabric.barrier()
+    return load(run.out)
+
+
+def _claim_folder(run: Run, resume: bool) -> None:
+    """Refuse to write over a run of another configuration, or over a finished one without being asked."""
+    written = run.out / CONFIG_FILE
+    if written.is_file() and written.read_text(encoding="utf-8") != config.dump(run):
+        raise ConfigError(
+            f"{run.out} holds a run of another configuration", fix="choose another folder with out=…, or delete it"
+        )
+    if (run.out / STATE_FILE).is_file() and not resume:
+        raise ConfigError(
+            f"{run.out} holds this run already",
+            fix="add --resume to go on with it, or choose another folder with out=…",
+        )
+    run.out.mkdir(parents=True, exist_ok=True)
+
+
+def _head_start(run: Run, assembled: Assembled, fabric: "Fabric", observer: Observer) -> None:
+    """Fit the decoder on the first process, and give it to all."""
+    model = assembled.model
+    if fabric.is_global_zero:
+        observer.note("fitting the decoder on frozen features (linear probe) …")
+        loaders = (loader(run, "train", assembled.bands), loader(run, "val", assembled.bands))
+        model.to(fabric.device)
+        found = fit_head(
+            model, run.task, loaders, classes=run.dataset.classes, train=run.train, linear=run.decoder.linear
+        )
+        save_tensors(decoder_state(model), run.out / PROBE_FILE)
+        write_json(asdict(found), run.out / PROBE_FACTS)
+        score = found.metrics[run.task.monitor]
+        observer.note(f"linear probe: validation {run.task.monitor} {score:.3f} after {found.seconds:.0f} s")
+    if fabric.world_size > 1:
+        model.decoder.load_state_dict(fabric.broadcast(decoder_state(model)))
+
+
+def _notes(run: Run, assembled: Assembled) -> list[str]:
+    notes = []
+    if assembled.left_out:
+        notes.append(f"bands that the backbone does not take and that are not read: {', '.join(assembled.left_out)}")
+    if assembled.base.skipped:
+        notes.append(f"{len(assembled.base.skipped)} tensors of {assembled.base.file} are not needed (see run.json)")
+    return notes
+
+
+def _facts(run: Run, assembled: Assembled, device: torch.device) -> dict[str, Any]:
+    """What is written about a run, in its adapter's card and in run.json."""
+    model = assembled.model
+    first = run.dataset.read(run.dataset.split("train")[0], assembled.bands[:1])
+    return {
+        "backbone": config.name_of(run.backbone),
+        "method": config.name_of(run.method),
+        "decoder": config.name_of(run.decoder),
+        "task": config.name_of(run.task),
+        "base": asdict(assembled.base),
+        "bands": assembled.bands,
+        "frames": run.dataset.frames,
+        "gsd": run.dataset.gsd,
+        "image_size": [run.train.crop] * 2 if run.train.crop else list(first.image.shape[-2:]),
+        "normalisation": asdict(model.normalisation),
+        "classes": run.dataset.classes,
+        "dataset": {
+            "name": config.name_of(run.dataset),
+            "fingerprint": run.dataset.fingerprint(),
+            "samples": {name: len(run.dataset.split(name)) for name in splits(run.dataset)},
+        },
+        "parameters": meter.parameters(model.backbone, model.decoder),
+        "environment": meter.environment(device),
+    }

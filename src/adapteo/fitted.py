@@ -1,0 +1,330 @@
+"""A trained model with all that is needed to use it: test it, map scenes with it, merge it.
+
+run = adapteo.load("runs/flood")
+run.test()                                tables with intervals, hold-outs and the linear probe beside them
+run.predict(["scene.tif"], "map.tif")     a georeferenced map
+run.merge("merged.safetensors")           an ordinary checkpoint
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor
+
+from adapteo import config
+from adapteo.assembly import Assembled, assemble, loader, splits
+from adapteo.checkpoint import (
+    BASE_FILE,
+    check_base,
+    load_adapter,
+    locate,
+    read_card,
+    read_state,
+    save_tensors,
+    write_json,
+)
+from adapteo.config import Run
+from adapteo.contracts import Batch, Normalisation, Sample, adapt, merge
+from adapteo.data.raster import Scene, open_scene
+from adapteo.errors import ConfigError
+from adapteo.evaluate import ALL, Scores, Table, table
+from adapteo.figures import Item, confusion_figure, curves_figure, samples_figure, true_colour
+from adapteo.files import replacing
+from adapteo.model import Model, predict_logits
+from adapteo.predict import Inputs, MapLegend, Windows, match_bands, predict_scene
+from adapteo.train import LOG_FILE, score
+
+ADAPTER, CONFIG_FILE, RUN_FILE = "adapter", "config.yaml", "run.json"
+PROBE_FILE, PROBE_FACTS = "probe.safetensors", "probe.json"
+PROBE = "linear probe"
+_OVERVIEW = 512
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a test found.
+
+    Attributes:
+        tables: by split: "test", then the hold-outs.
+        baselines: of the same splits, for the decoder fitted on frozen features; empty without a head start.
+    """
+
+    tables: Mapping[str, Table]
+    baselines: Mapping[str, Table]
+
+    def render(self, console: Console | None = None) -> None:
+        """Print every table, and the comparison with the linear probe."""
+        console = console or Console()
+        for name, found in self.tables.items():
+            found.render(console)
+            if name in self.baselines:
+                value, low, high = self.baselines[name].row(ALL).metrics[found.monitor]
+                console.print(f"{PROBE}: {found.monitor} {value:.3f} ({low:.3f} … {high:.3f})\n", highlight=False)
+
+    def as_dict(self) -> dict[str, object]:
+        """Everything as plain numbers."""
+        return {
+            "method": {name: found.as_dict() for name, found in self.tables.items()},
+            "linear_probe": {name: found.as_dict() for name, found in self.baselines.items()},
+        }
+
+
+@dataclass(frozen=True)
+class FittedRun:
+    """A trained model and its run.
+
+    Attributes:
+        folder: of the run.
+        run: its configuration.
+        model: in evaluation mode, with the best weights on validation.
+        bands: that the model takes.
+        card: what the adapter's card.json says.
+    """
+
+    folder: Path
+    run: Run
+    model: Model
+    bands: tuple[str, ...]
+    card: Mapping[str, Any]
+
+    # ------------------------------------------------------------------------------------------ test
+
+    def test(self, *, show: bool = False, resamples: int = 1000) -> Report:
+        """Score the test split and every hold-out, with bootstrap intervals over images.
+
+        Writes test.json, one CSV per split, and pictures of the worst and best samples into the run's folder.
+
+        Args:
+            show: print the tables.
+            resamples: draws for the intervals.
+        """
+        names = [name for name in splits(self.run.dataset) if name not in ("train", "val")]
+        scores = {name: self._scores(self.model, name) for name in names}
+        report = Report(
+            {name: self._table(found, resamples) for name, found in scores.items()},
+            {name: self._table(self._scores(probe, name), resamples) for probe in self._probe() for name in names},
+        )
+        write_json(report.as_dict(), self.folder / "test.json")
+        for name, found in report.tables.items():
+            with replacing(self.folder / f"{name}.csv") as beside:
+                beside.write_text(found.to_csv(), encoding="utf-8")
+            self._pictures(name, scores[name], found)
+        task = self.run.task
+        curves_figure(
+            self.folder / "curves.png", self.folder / LOG_FILE, task.monitor, higher_is_better=task.higher_is_better
+        )
+        if show:
+            report.render()
+        return report
+
+    def _scores(self, model: Model, split: str) -> Scores:
+        found = score(model, self.run.task, loader(self.run, split, self.bands))
+        groups = [self.run.dataset.group(key) for key in found.keys]
+        return Scores(split, found.keys, tuple(groups), found.statistics)
+
+    def _table(self, scores: Scores, resamples: int) -> Table:
+        classes = self.run.dataset.classes
+        return table(self.run.task, scores.statistics, classes, scores.groups, split=scores.split, resamples=resamples)
+
+    def _probe(self) -> list[Model]:
+        """The untouched backbone with the decoder of the head start, where there was one."""
+        if not (self.folder / PROBE_FILE).is_file():
+            return []
+        model = _as_trained(assemble(self.run), self.folder, self.card)
+        model.decoder.load_state_dict(read_state(self.folder / PROBE_FILE))
+        return [model.to(next(self.model.parameters()).device).eval()]
+
+    def _pictures(self, split: str, scores: Scores, found: Table) -> None:
+        task, dataset = self.run.task, self.run.dataset
+        ranked = scores.ranked(task, dataset.classes)
+        count = min(4, (len(ranked) + 1) // 2)
+        chosen = [("worst", *pair) for pair in ranked[:count]] + [("best", *pair) for pair in ranked[::-1][:count]]
+        items = [self._item(dataset.read(key), note, value) for note, key, value in chosen]
+        samples_figure(
+            self.folder / f"{split}_samples.png", items, dataset.classes, dataset.colours, metric=task.monitor
+        )
+        confusion = found.rows[0].confusion
+        if confusion is not None:
+            confusion_figure(self.folder / f"{split}_confusion.png", confusion.numpy(), dataset.classes)
+
+    def _item(self, sample: Sample, note: str, value: float) -> Item:
+        positions = [self.run.dataset.bands.index(band) for band in self.bands]
+        images = torch.from_numpy(sample.image[:, positions]).unsqueeze(0)
+        logits = self.logits(images, dates=sample.dates, latlon=sample.latlon)
+        prediction = self.run.task.predict(logits)[0].cpu().numpy()
+        assert sample.target is not None, "test samples have targets"
+        picture = true_colour(sample.image[-1], self.run.dataset.bands)
+        return Item(sample.key, picture, sample.target, prediction, value, note)
+
+    # --------------------------------------------------------------------------------------- predict
+
+    def logits(self, images: Tensor, *, dates: np.ndarray | None = None, latlon: np.ndarray | None = None) -> Tensor:
+        """Logits of images ``(b, t, c, h, w)`` in physical units, bands as in `bands`, NaN where missing.
+
+        Args:
+            images: see above.
+            dates: ``(t, 2)`` year and day of year, the same for all images.
+            latlon: ``(2,)`` degrees, likewise.
+        """
+        device = next(self.model.parameters()).device
+
+        def repeated(values: np.ndarray | None) -> Tensor | None:
+            if values is None:
+                return None
+            return torch.from_numpy(np.asarray(values, np.float32)).expand(len(images), *np.shape(values)).to(device)
+
+        batch = Batch(images.to(device), None, repeated(dates), repeated(latlon), self.run.dataset.gsd)
+        return predict_logits(self.model, batch)
+
+    def predict(
+        self,
+        scenes: str | Path | Sequence[str | Path],
+        out: str | Path,
+        *,
+        probabilities: bool = False,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Map scenes of any size.
+
+        Args:
+            scenes: GeoTIFFs. For a model of several dates either one file that stacks them, or one per date.
+            out: the map; a folder when several scenes are to be mapped, which then has one map for each.
+            probabilities: write ``<out>_probabilities.tif`` as well.
+            progress: called with the number of finished windows and of all windows of a scene.
+
+        Returns:
+            ``out``.
+
+        Raises:
+            ConfigError: the task gives no map.
+            DataError: a scene cannot be read, or lacks bands.
+        """
+        if not self.run.task.dense:
+            raise ConfigError(
+                f"a {config.name_of(self.run.task)} model labels whole images, it draws no map",
+                fix="train a segmentation or regression model for maps",
+            )
+        out = Path(out)
+        paths = [Path(scenes)] if isinstance(scenes, str | Path) else [Path(path) for path in scenes]
+        frames = self.run.dataset.frames
+        if len(paths) == frames or len(paths) == 1:
+            self._predict_one(paths, out, probabilities, progress)
+            return out
+        out.mkdir(parents=True, exist_ok=True)
+        for path in paths:
+            self._predict_one([path], out / f"{path.stem}_map.tif", probabilities, progress)
+        return out
+
+    def _predict_one(self, paths: list[Path], out: Path, probabilities: bool, progress: Progress | None) -> None:
+        dataset, task = self.run.dataset, self.run.task
+        frames = dataset.frames
+        with open_scene(paths[0]) as scene:
+            indexes = match_bands(scene, self.bands, None, dataset.bands, frames=frames // len(paths))
+            scale, offset = dataset.radiometry(_overview(scene, indexes))
+            latlon, dates = _place_and_dates(scene, frames)
+
+        def forward(images: Tensor) -> Tensor:
+            return task.probabilities(self.logits(images, dates=dates, latlon=latlon))
+
+        patch = self.model.backbone.patch
+        size = -(-max(self.card["image_size"]) // patch) * patch
+        predict_scene(
+            forward,
+            paths,
+            out,
+            MapLegend(dataset.classes or ("value",), dataset.colours, config.name_of(task)),
+            inputs=Inputs(indexes, frames, scale, offset),
+            windows=Windows(size=size, multiple=patch),
+            probabilities=probabilities,
+            progress=progress,
+        )
+
+    # ----------------------------------------------------------------------------------------- merge
+
+    def merge(self, out: str | Path) -> Path:
+        """Write the adapted backbone as an ordinary checkpoint with the upstream keys, and the decoder beside it.
+
+        Tensors of the base checkpoint that this model does not use are copied, so the file can stand in for the base.
+
+        Raises:
+            ConfigError: when the method cannot be merged.
+        """
+        out = Path(out)
+        fresh = load(self.folder)
+        backbone = merge(fresh.model.backbone.to("cpu"))
+        state = backbone.unmap(backbone.state_dict())
+        base = self.card["base"]
+        if base["skipped"]:
+            upstream = read_state(locate(self.run.backbone.weights, backbone.weights))
+            state = {**{key: upstream[key] for key, _ in base["skipped"] if key in upstream}, **state}
+        save_tensors(state, out)
+        save_tensors(fresh.model.decoder.state_dict(), out.with_name(f"{out.stem}_decoder.safetensors"))
+        write_json({**self.card, "merged": True}, out.with_suffix(".json"))
+        return out
+
+
+def load(folder: str | Path) -> FittedRun:
+    """Load a fitted run from its folder.
+
+    Raises:
+        WeightsError: when there is none, or the base weights are not those that it was trained on.
+    """
+    folder = Path(folder)
+    card = read_card(folder / ADAPTER)
+    run = config.load(folder / CONFIG_FILE, [f"out={json.dumps(str(folder))}"])
+    assembled = assemble(run)
+    check_base(assembled.base, card)
+    torch.manual_seed(run.train.seed)
+    model = assembled.model
+    adapt(model.backbone, run.method)
+    model.decoder.load_state_dict(load_adapter(folder / ADAPTER, model.backbone, run.method))
+    model.normalisation = _normalisation(card)
+    return FittedRun(folder, run, model.to(best_device(run)).eval(), assembled.bands, card)
+
+
+def best_device(run: Run) -> torch.device:
+    """Device to test and predict on: what the run asks for, where it is there."""
+    if run.train.accelerator in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if run.train.accelerator in ("auto", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    return torch.device("cpu")
+
+
+def _as_trained(assembled: Assembled, folder: Path, card: Mapping[str, Any]) -> Model:
+    """Give a fresh model the normalisation, and the random base where it was one, of a run."""
+    model = assembled.model
+    model.normalisation = _normalisation(card)
+    kept = folder / ADAPTER / BASE_FILE
+    if kept.is_file():
+        model.backbone.load_state_dict(read_state(kept), strict=False)
+    return model
+
+
+def _normalisation(card: Mapping[str, Any]) -> Normalisation:
+    saved = card["normalisation"]
+    return Normalisation(tuple(saved["mean"]), tuple(saved["std"]), saved["source"])
+
+
+def _overview(scene: Scene, indexes: Sequence[int]) -> np.ndarray:
+    """Five windows of a scene, corners and centre, side by side: ``(c, h, w)`` in stored numbers."""
+    height, width = min(_OVERVIEW, scene.height), min(_OVERVIEW, scene.width)
+    bottom, right = scene.height - height, scene.width - width
+    places = {(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)}
+    return np.concatenate([scene.read(row, col, height, width, indexes) for row, col in sorted(places)], axis=-1)
+
+
+def _place_and_dates(scene: Scene, frames: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Location and date of a scene, where its file tells them; one date stands for all frames."""
+    latlon = None if scene.latlon is None else np.array(scene.latlon, np.float32)
+    if scene.date is None or frames > 1:
+        return latlon, None
+    return latlon, np.array([[scene.date.year, scene.date.timetuple().tm_yday]], np.float32)

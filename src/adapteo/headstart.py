@@ -1,0 +1,269 @@
+"""The head start: fit the decoder on frozen features to convergence, before any method trains.
+
+Short training of a head from scratch loses to a converged probe, and then a method is credited (or blamed) for what the
+head did. So the converged probe is both the baseline of every table and the start of every method.
+
+A linear decoder on frozen features is a convex problem, regularised logistic regression for classes:
+
+    min_w  mean loss(w) + λ/2 ‖w‖²      L-BFGS to convergence for each λ, strong to weak, λ picked on validation
+
+on features that are divided by their root mean square, channel by channel; the division then moves into the weights.
+
+Any other decoder is trained on the same stored features by AdamW until the validation loss has stalled.
+"""
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from adapteo.config import Train
+from adapteo.contracts import Batch, Task
+from adapteo.data.loader import Loader
+from adapteo.model import Model
+
+STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+"""λ, tried from strong to weak, each started from the one before."""
+_MAX_ITERATIONS = 200
+_WORSE = 2  # λ are tried until so many in a row have scored worse
+_MAX_EPOCHS, _PATIENCE, _RATE = 300, 15, 1e-3
+_IN_MEMORY = 2 * 2**30
+
+
+@dataclass(frozen=True)
+class HeadStart:
+    """What the fit found.
+
+    Attributes:
+        metrics: on the validation split.
+        strength: λ of the linear fit; None for other decoders.
+        iterations: L-BFGS iterations of the chosen fit, or epochs.
+        seconds: all in all, the features included.
+        tried: validation score by λ.
+    """
+
+    metrics: dict[str, float]
+    strength: float | None
+    iterations: int
+    seconds: float
+    tried: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Frozen features of a split: one array ``(n, c, h, w)`` per tap that the decoder reads, and the targets."""
+
+    maps: list[np.ndarray]
+    target: Tensor
+    size: tuple[int, int]
+
+    def chunks(self, size: int, order: Tensor | None = None) -> Iterator[tuple[list[Tensor], Tensor]]:
+        """Yield maps and targets of ``size`` images at a time."""
+        order = torch.arange(len(self.target)) if order is None else order
+        for rows in order.split(size):
+            yield [torch.from_numpy(m[rows.numpy()]) for m in self.maps], self.target[rows]
+
+
+def fit_head(
+    model: Model,
+    task: Task,
+    loaders: tuple[Loader, Loader],
+    *,
+    classes: Sequence[str],
+    train: Train,
+    linear: bool,
+) -> HeadStart:
+    """Fit ``model.decoder`` in place on features of ``model.backbone`` as it is.
+
+    Args:
+        model: with an untouched backbone, on its device.
+        task: loss and metrics.
+        loaders: of the training and the validation split, neither shuffled nor augmented.
+        classes: class names.
+        train: batch size and seed.
+        linear: True when the decoder is linear in the features.
+    """
+    started = time.perf_counter()
+    stored = [store_features(model, loader, dense=task.dense, last_only=linear) for loader in loaders]
+    fit = _Fit(model.decoder, task, stored[0], stored[1], classes, train, next(model.parameters()).device)
+    strength, iterations, tried = fit.linear() if linear else fit.adamw()
+    metrics, _ = fit.validate()
+    return HeadStart(metrics, strength, iterations, time.perf_counter() - started, tried)
+
+
+@torch.no_grad()
+def store_features(model: Model, loader: Loader, *, dense: bool, last_only: bool) -> Stored:
+    """Run the backbone once over a split.
+
+    Features of image-level tasks are stored as their mean over the image, which is what image-level decoders read.
+    More than 2 GiB goes to a temporary file.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    arrays: list[np.ndarray] = []
+    targets: list[Tensor] = []
+    size, row = (1, 1), 0
+    for batch in loader.epoch(0):
+        maps = model.features(batch.to(device))
+        maps = maps[-1:] if last_only else maps
+        maps = maps if dense else [m.mean((2, 3), keepdim=True) for m in maps]
+        if not arrays:
+            total = sum(m[0].numel() for m in maps) * 4 * len(loader.keys)
+            arrays = [_allocate((len(loader.keys), *m.shape[1:]), total) for m in maps]
+        for array, m in zip(arrays, maps, strict=True):
+            array[row : row + len(m)] = m.float().cpu().numpy()
+        row += len(batch)
+        size = _padded_size(model, batch)
+        assert batch.target is not None, "training batches have targets"
+        targets.append(batch.target.cpu())
+    return Stored(arrays, torch.cat(targets), size)
+
+
+def _padded_size(model: Model, batch: Batch) -> tuple[int, int]:
+    patch = model.backbone.patch
+    height, width = batch.images.shape[-2:]
+    return -(-height // patch) * patch, -(-width // patch) * patch
+
+
+def _allocate(shape: tuple[int, ...], total: int) -> np.ndarray:
+    if total <= _IN_MEMORY:
+        return np.empty(shape, np.float32)
+    return np.memmap(tempfile.TemporaryFile(), np.float32, "w+", shape=shape)
+
+
+@dataclass
+class _Fit:
+    decoder: nn.Module
+    task: Task
+    train: Stored
+    val: Stored
+    classes: Sequence[str]
+    config: Train
+    device: torch.device
+
+    def __post_init__(self) -> None:
+        self.weight = self._weight(self.train)
+        self.val_weight = self._weight(self.val)
+        largest = max(m[0].size for m in self.train.maps) + self.train.size[0] * self.train.size[1]
+        self.chunk = max(1, 2**24 // largest)
+
+    def _weight(self, stored: Stored) -> Tensor:
+        return torch.stack([self.task.weight(t) for t in stored.target.split(64)]).sum(0).to(self.device)
+
+    def _logits(self, maps: list[Tensor], target: Tensor, size: tuple[int, int]) -> Tensor:
+        logits: Tensor = self.decoder([m.to(self.device) for m in maps], size)
+        return logits[..., : target.shape[-2], : target.shape[-1]] if logits.ndim == 4 else logits
+
+    # ---- linear decoders
+
+    def linear(self) -> tuple[float, int, dict[str, float]]:
+        """L-BFGS along a path of λ; leaves the decoder at the best on validation."""
+        scale = self._divide_by_rms()
+        best, chosen, iterations, worse = (-math.inf, -math.inf), STRENGTHS[0], 0, 0
+        tried: dict[str, float] = {}
+        kept = self._copy()
+        for parameter in self.decoder.parameters():
+            nn.init.zeros_(parameter)
+        for strength in STRENGTHS:
+            count = self._lbfgs(strength)
+            metrics, loss = self.validate()
+            score = metrics[self.task.monitor] * (1 if self.task.higher_is_better else -1)
+            tried[f"{strength:g}"] = metrics[self.task.monitor]
+            worse += 1
+            if (score, -loss) > best:
+                best, chosen, iterations, worse, kept = (score, -loss), strength, count, 0, self._copy()
+            if worse == _WORSE:
+                break
+        self.decoder.load_state_dict(kept)
+        self._multiply_by(scale)
+        return chosen, iterations, tried
+
+    def _divide_by_rms(self) -> np.ndarray:
+        """Divide the stored features, so that one λ and one step size fit all channels."""
+        features = self.train.maps[-1]
+        square = np.mean([np.square(chunk, dtype=np.float64).mean((0, 2, 3)) for chunk in features[:, None]], axis=0)
+        scale = np.sqrt(np.maximum(square, 1e-12)).astype(np.float32)
+        for stored in (self.train, self.val):
+            stored.maps[-1][:] /= scale[:, None, None]
+        return scale
+
+    def _multiply_by(self, scale: np.ndarray) -> None:
+        absorb: Callable[[Tensor], None] = self.decoder.absorb  # type: ignore[assignment]  # see DecoderSpec.linear
+        absorb(torch.from_numpy(scale).to(self.device))
+        for stored in (self.train, self.val):
+            stored.maps[-1][:] *= scale[:, None, None]
+
+    def _lbfgs(self, strength: float) -> int:
+        parameters = list(self.decoder.parameters())
+        optimiser = torch.optim.LBFGS(
+            parameters,
+            max_iter=_MAX_ITERATIONS,
+            tolerance_grad=1e-5,
+            tolerance_change=1e-6,
+            line_search_fn="strong_wolfe",
+        )
+
+        def closure() -> Tensor:
+            optimiser.zero_grad()
+            total = torch.zeros((), device=self.device)
+            for maps, target in self.train.chunks(self.chunk):
+                logits = self._logits(maps, target, self.train.size)
+                loss = self.task.loss(logits, target.to(self.device), self.weight)
+                loss.backward()
+                total += loss.detach()
+            penalty = sum((0.5 * strength * p.square().sum() for p in parameters if p.ndim > 1), torch.zeros(()))
+            penalty.backward()
+            return total + penalty.detach()
+
+        as_closure: Callable[[], Any] = closure
+        optimiser.step(as_closure)
+        return int(optimiser.state[parameters[0]]["n_iter"])
+
+    # ---- other decoders
+
+    def adamw(self) -> tuple[None, int, dict[str, float]]:
+        """AdamW on stored features until the validation loss stalls; leaves the decoder at its best."""
+        torch.manual_seed(self.config.seed)
+        optimiser = torch.optim.AdamW(self.decoder.parameters(), _RATE, weight_decay=self.config.weight_decay)
+        plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, patience=_PATIENCE // 3)
+        best, stale, epochs, kept = math.inf, 0, 0, self._copy()
+        for epoch in range(_MAX_EPOCHS):
+            self.decoder.train()
+            for maps, target in self.train.chunks(self.config.batch, torch.randperm(len(self.train.target))):
+                target = target.to(self.device)
+                loss = self.task.loss(self._logits(maps, target, self.train.size), target, self.task.weight(target))
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+            _, val_loss = self.validate()
+            plateau.step(val_loss)
+            stale += 1
+            if val_loss < best:
+                best, stale, epochs, kept = val_loss, 0, epoch + 1, self._copy()
+            if stale > _PATIENCE:
+                break
+        self.decoder.load_state_dict(kept)
+        return None, epochs, {}
+
+    # ---- both
+
+    @torch.no_grad()
+    def validate(self) -> tuple[dict[str, float], float]:
+        """Metrics and mean loss on the validation features."""
+        self.decoder.eval()
+        rows, loss = [], 0.0
+        for maps, target in self.val.chunks(max(1, min(self.chunk, 64))):
+            logits, target = self._logits(maps, target, self.val.size).float(), target.to(self.device)
+            loss += float(self.task.loss(logits, target, self.val_weight))
+            rows.append(self.task.statistics(logits, target).cpu())
+        metrics = self.task.metrics(torch.cat(rows).sum(0), self.classes)
+        return {key: float(value) for key, value in metrics.items()}, loss
+
+    def _copy(self) -> dict[str, Tensor]:
+        return {key: value.detach().clone() for key, value in self.decoder.state_dict().items()}

@@ -1,0 +1,403 @@
+"""The training loop: read it from top to bottom.
+
+    for each epoch:
+        for each group of micro-batches:     weights of the losses first, so that their sum is one exact mean
+            backward · clip · step
+        validate · schedule · keep the best · save the state · log
+
+Everything random is a function of (seed, epoch, step), and the order of samples of (seed, epoch): a run that was killed
+and resumed computes what an uninterrupted one does, and a data-parallel one what a single process does.
+"""
+
+import contextlib
+import csv
+import math
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from adapteo._schedule import Best, Schedule
+from adapteo.checkpoint import load_state, save_state
+from adapteo.config import Train
+from adapteo.contracts import Batch, Task, trainable
+from adapteo.data.loader import Loader
+from adapteo.errors import AdaptEOError, ConfigError, Interrupted
+from adapteo.files import replacing
+from adapteo.meter import Meter, count_activations, count_state
+from adapteo.model import Model, frozen_in_eval, predict_logits
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+STATE_FILE, LOG_FILE = "state.pt", "log.csv"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model's scores on a split: keys, statistics ``(n, k)`` of `Task.statistics`, and the mean loss."""
+
+    keys: tuple[str, ...]
+    statistics: Tensor
+    loss: float
+
+
+class Observer:
+    """What a run tells while it goes on; this one is silent."""
+
+    def note(self, message: str) -> None:
+        """Something worth a line."""
+
+    def steps(self, total: int, done: int) -> None:
+        """Training begins: ``done`` of ``total`` optimiser steps are behind."""
+
+    def step(self, loss: float | None) -> None:
+        """One optimiser step is done."""
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """One epoch is done; the row of the log."""
+
+    def finished(self) -> None:
+        """Training has ended, for whatever reason."""
+
+
+def launch(train: Train) -> "Fabric":
+    """Set up devices, precision and processes.
+
+    Raises:
+        ConfigError: when the machine has no such device.
+    """
+    from lightning_fabric import Fabric
+
+    precision: Literal["32-true", "bf16-mixed"] = "32-true" if train.precision == "fp32" else "bf16-mixed"
+    strategy = "ddp" if train.devices > 1 else "auto"
+    accelerator = "gpu" if train.accelerator == "cuda" else train.accelerator
+    try:
+        fabric = Fabric(accelerator=accelerator, devices=train.devices, strategy=strategy, precision=precision)
+    except (RuntimeError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError(f"train.accelerator '{train.accelerator}' with {train.devices} devices: {reason}") from error
+    fabric.launch()
+    return fabric
+
+
+@dataclass
+class Trainer:
+    """Trains a model in place and leaves the best state in ``keep_best``'s hands.
+
+    Attributes:
+        fabric: of `launch`.
+        model: on no particular device yet.
+        task: loss and metrics.
+        train: the configuration.
+        rate: learning rate of the backbone's trained parameters.
+        loaders: of the training and of the validation split.
+        classes: names, for the log.
+        folder: of the run.
+        keep_best: called on the first process when the model is the best so far, with the validation metrics.
+    """
+
+    fabric: "Fabric"
+    model: Model
+    task: Task
+    train: Train
+    rate: float
+    loaders: tuple[Loader, Loader]
+    classes: tuple[str, ...]
+    folder: Path
+    keep_best: Callable[[Mapping[str, float]], None]
+
+    def fit(self, observer: Observer, *, resume: bool) -> tuple[Meter, Best]:
+        """Train to the end.
+
+        Raises:
+            Interrupted: Ctrl-C or SIGTERM; the state is saved.
+            AdaptEOError: the loss is no longer a number, or the memory does not suffice.
+        """
+        self._set_up()
+        if resume and (self.folder / STATE_FILE).is_file():
+            self._restore()
+        else:
+            self._validate_and_keep(0)
+            self._save()
+        observer.steps(self.train.epochs * self.groups, self.epoch * self.groups + self.group)
+        try:
+            with _stop_signals() as self.stopping, _memory_advice(self.train):
+                while self.epoch < self.train.epochs and not self._stale():
+                    self._run_epoch(observer)
+        finally:
+            observer.finished()
+        return self.meter, self.best
+
+    def _set_up(self) -> None:
+        train = self.train
+        backbone, decoder = trainable(self.model.backbone), trainable(self.model.decoder)
+        optimiser = torch.optim.AdamW(
+            [
+                *_decay_groups(backbone, self.rate, train.weight_decay),
+                *_decay_groups(decoder, train.head_rate or self.rate, train.weight_decay),
+            ],
+            fused=self.fabric.device.type in ("cpu", "cuda"),
+        )
+        self.module, self.optimiser = self.fabric.setup(self.model, optimiser)
+        self.rates = [group["lr"] for group in self.optimiser.param_groups]
+        self.groups = -(-len(self.loaders[0]) // train.accumulate)
+        self.schedule = Schedule(train, train.epochs * self.groups)
+        self.best = Best(self.task.higher_is_better)
+        self.meter = Meter()
+        self.history: list[dict[str, float]] = []
+        self.epoch, self.group, self.loss_sum = 0, 0, 0.0
+        self.stopping = threading.Event()
+
+    def _stale(self) -> bool:
+        return self.train.patience is not None and self.best.stale >= self.train.patience
+
+    # ---- one epoch
+
+    def _run_epoch(self, observer: Observer) -> None:
+        loader = self.loaders[0]
+        waited, started = loader.waited, time.perf_counter()
+        losses = torch.tensor(self.loss_sum, dtype=torch.float64)
+        batches = loader.epoch(self.epoch, start=self.group * self.train.accumulate)
+        for group in _groups(batches, self.train.accumulate):
+            loss = self._step(group)
+            losses += loss.detach().double().cpu()
+            self.group += 1
+            observer.step(float(loss) if self.group % 10 == 0 else None)
+            if self._must_stop():
+                self.loss_sum = float(losses)
+                self._save()
+                raise Interrupted(
+                    f"stopped in epoch {self.epoch + 1}, step {self.group}; the state is saved in {self.folder}",
+                    fix=f"go on with: adapteo fit {self.folder / 'config.yaml'} --resume",
+                )
+        self.meter.waited_seconds += loader.waited - waited
+        mean_loss = float(losses) / max(1, self.group)
+        self.epoch, self.group, self.loss_sum = self.epoch + 1, 0, 0.0
+        if not math.isfinite(mean_loss):
+            raise AdaptEOError(
+                f"the training loss became {mean_loss} in epoch {self.epoch}; the best state so far is kept",
+                fix=f"lower train.rate (now {self.rate:g}), set train.clip=1, or check the data for huge values",
+            )
+        self._validate_and_keep(self.epoch, mean_loss, time.perf_counter() - started)
+        self._save()
+        observer.epoch(self.history[-1])
+
+    def _step(self, group: list[Batch]) -> Tensor:
+        """One optimiser step over a group of micro-batches; returns the loss averaged over all processes."""
+        torch.manual_seed(_mix(self.train.seed, self.epoch, self.group, self.fabric.global_rank))
+        frozen_in_eval(self.model)
+        world = self.fabric.world_size
+        factor = self.schedule.factor(self.epoch * self.groups + self.group)
+        for parameters, rate in zip(self.optimiser.param_groups, self.rates, strict=True):
+            parameters["lr"] = rate * factor
+        first = self.meter.steps == 0
+        with self.meter.step(world * sum(len(batch) for batch in group)):
+            group = [batch.to(self.fabric.device) for batch in group]
+            weight = torch.stack([self.task.weight(_target(batch)) for batch in group]).sum(0)
+            weight = self._sum(weight)
+            total = torch.zeros((), device=self.fabric.device)
+            for index, batch in enumerate(group):
+                hooks: AbstractContextManager[Any] = contextlib.nullcontext()
+                if first and index == 0:
+                    hooks = count_activations(self.model, self.meter.memory)
+                with self.fabric.no_backward_sync(self.module, enabled=index < len(group) - 1):
+                    with hooks:
+                        loss = self.task.loss(self.module(batch), _target(batch), weight)
+                    self.fabric.backward(loss * world)  # data-parallel training averages; the loss is a sum
+                total += loss.detach()
+            if self.train.clip:
+                self.fabric.clip_gradients(self.module, self.optimiser, max_norm=self.train.clip)
+            self.optimiser.step()
+            if first:
+                count_state(self.model, self.optimiser.optimizer, self.meter.memory)
+            self.optimiser.zero_grad(set_to_none=True)
+        return self._sum(total)
+
+    def _must_stop(self) -> bool:
+        flag = torch.tensor(float(self.stopping.is_set()), device=self.fabric.device)
+        return bool(self._sum(flag) > 0) if self.fabric.world_size > 1 else self.stopping.is_set()
+
+    def _sum(self, value: Tensor) -> Tensor:
+        """Sum over processes."""
+        if self.fabric.world_size == 1:
+            return value
+        value = value.clone()
+        dist.all_reduce(value)
+        return value
+
+    # ---- what happens between epochs
+
+    def _validate_and_keep(self, epoch: int, train_loss: float = math.nan, seconds: float = 0.0) -> None:
+        """Validate, tell the schedule, and keep the state when it is the best so far."""
+        scored = score(self.module, self.task, self.loaders[1], self.fabric)
+        metrics = {k: float(v) for k, v in self.task.metrics(scored.statistics.sum(0), self.classes).items()}
+        self.history.append(
+            {
+                "epoch": epoch,
+                "train_loss": train_loss,
+                "val_loss": scored.loss,
+                **{f"val_{k}": v for k, v in metrics.items() if "/" not in k},
+                "rate": self.rate * self.schedule.factor(epoch * self.groups),
+                "seconds": seconds,
+            }
+        )
+        if epoch:
+            self.schedule.epoch_done(scored.loss)
+        better = self.best.offer(epoch, metrics[self.task.monitor], scored.loss, metrics)
+        if better and self.fabric.is_global_zero:
+            self.keep_best(metrics)
+
+    def _save(self) -> None:
+        """Save all that an exact resume needs, then the log; on the first process only."""
+        if not self.fabric.is_global_zero:
+            return
+        state = {
+            "model": _moving_parts(self.model),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state(),
+            "best": self.best.state(),
+            "history": self.history,
+            "position": {"epoch": self.epoch, "group": self.group, "loss_sum": self.loss_sum},
+            "meter": self.meter.state(),
+        }
+        save_state(self.folder / STATE_FILE, state)
+        write_log(self.folder / LOG_FILE, self.history)
+
+    def _restore(self) -> None:
+        state = load_state(self.folder / STATE_FILE)
+        self.model.load_state_dict(state["model"], strict=False)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.restore(state["schedule"])
+        self.best.restore(state["best"])
+        self.history = state["history"]
+        self.meter.restore(state["meter"])
+        position = state["position"]
+        self.epoch, self.group, self.loss_sum = position["epoch"], position["group"], position["loss_sum"]
+
+
+def score(module: nn.Module, task: Task, loader: Loader, fabric: "Fabric | None" = None) -> Scored:
+    """Score a model on a split; with several processes each takes its share, and all get the whole.
+
+    Args:
+        module: `Model`, or what Fabric made of it.
+        task: gives statistics and loss.
+        loader: of the split, not shuffled.
+        fabric: None for the device that the model is on.
+    """
+    device = next(module.parameters()).device
+    weight = _total_weight(task, loader, fabric)
+    keys: list[str] = []
+    rows: list[Tensor] = []
+    loss = torch.zeros((), dtype=torch.float64)
+    for batch in loader.epoch(0):
+        batch = batch.to(device)
+        logits = predict_logits(module, batch)
+        loss += task.loss(logits, _target(batch), weight.to(device)).double().cpu()
+        rows.append(task.statistics(logits, _target(batch)).cpu())
+        keys += batch.keys
+    part = (keys, torch.cat(rows) if rows else torch.zeros(0, 1, dtype=torch.float64), float(loss))
+    parts = [part]
+    if fabric is not None and fabric.world_size > 1:
+        parts = [part] * fabric.world_size
+        dist.all_gather_object(parts, part)
+    order = sorted((key, process, row) for process, (ks, _, _) in enumerate(parts) for row, key in enumerate(ks))
+    statistics = torch.stack([parts[process][1][row] for _, process, row in order])
+    return Scored(tuple(key for key, _, _ in order), statistics, sum(p[2] for p in parts))
+
+
+def _total_weight(task: Task, loader: Loader, fabric: "Fabric | None") -> Tensor:
+    """Normaliser of the loss over a whole split, from the targets alone."""
+    weight = torch.stack([task.weight(_target(batch)) for batch in loader.epoch(0)] or [torch.ones(1)]).sum(0)
+    if fabric is not None and fabric.world_size > 1:
+        weight = weight.to(fabric.device)
+        dist.all_reduce(weight)
+    return weight
+
+
+def write_log(path: Path, history: list[dict[str, float]]) -> None:
+    """Write one CSV row per epoch; epoch 0 is the state before training."""
+    with replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(history[0]))
+        writer.writeheader()
+        writer.writerows(history)
+
+
+def _target(batch: Batch) -> Tensor:
+    assert batch.target is not None, "training and test batches have targets"
+    return batch.target
+
+
+def _moving_parts(model: Model) -> dict[str, Tensor]:
+    """Everything of a model that training changes."""
+    frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
+    return {name: value.detach().cpu() for name, value in model.state_dict().items() if name not in frozen}
+
+
+def _decay_groups(parameters: Mapping[str, nn.Parameter], rate: float, decay: float) -> list[dict[str, Any]]:
+    """Weight decay on matrices only: biases and norms are not what it is for."""
+    matrices = [p for p in parameters.values() if p.ndim > 1]
+    vectors = [p for p in parameters.values() if p.ndim <= 1]
+    groups = [(matrices, decay), (vectors, 0.0)]
+    return [{"params": members, "lr": rate, "weight_decay": wd} for members, wd in groups if members]
+
+
+def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
+    group: list[Batch] = []
+    for batch in batches:
+        group.append(batch)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _mix(*numbers: int) -> int:
+    """Turn (seed, epoch, step, rank) into one seed."""
+    mixed = 0
+    for number in numbers:
+        mixed = (mixed * 1_000_003 + number + 1) % 2**63
+    return mixed
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[threading.Event]:
+    """Ctrl-C and SIGTERM set an event, so that the running step can end; a second one stops at once."""
+    event = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield event
+        return
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _memory_advice(train: Train) -> Iterator[None]:
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        half = max(1, train.batch // 2)
+        raise AdaptEOError(
+            f"the GPU has too little memory for a batch of {train.batch}",
+            fix=f"train.batch={half} train.accumulate={train.accumulate * 2} computes the same; so may precision=bf16",
+        ) from error
