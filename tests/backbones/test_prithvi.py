@@ -85,7 +85,7 @@ def test_every_tap_equals_terratorch(case):
 @pytest.mark.slow
 @pytest.mark.parametrize("case", FULL, ids=lambda case: case.name)
 def test_full_depth_equals_terratorch(case):
-    """In one process the difference is 0; another release of PyTorch rounds 32 blocks up to 1e-5 apart, of values of 7."""
+    """In one process the difference is 0; another PyTorch rounds 32 blocks up to 1e-5 apart, of values of 7."""
     assert_equals_terratorch(case, "prithvi_full", tolerance=2e-5)
 
 
