@@ -73,14 +73,19 @@ class Best:
 
     def offer(self, epoch: int, score: float, loss: float, metrics: Mapping[str, float]) -> bool:
         """Tell the score of an epoch; return whether it is the best."""
-        sign = 1.0 if self.higher else -1.0
-        better = math.isnan(self.score) or sign * score > sign * self.score
-        tied = score == self.score and loss < self.loss
-        if not (better or tied):
+        if not self._better(score, loss):
             self.stale += 1
             return False
         self.score, self.loss, self.epoch, self.stale, self.metrics = score, loss, epoch, 0, dict(metrics)
         return True
+
+    def _better(self, score: float, loss: float) -> bool:
+        """Any state is better than none, a score than NaN, and a lower loss than a higher one at the same score."""
+        if self.epoch < 0 or math.isnan(self.score) != math.isnan(score):
+            return self.epoch < 0 or math.isnan(self.score)
+        sign = 1.0 if self.higher else -1.0
+        same = score == self.score or math.isnan(score)
+        return loss < self.loss if same else sign * score > sign * self.score
 
     def state(self) -> dict[str, Any]:
         """Return what `restore` needs."""

@@ -138,6 +138,13 @@ def predict(
     scenes: Annotated[list[Path], typer.Argument(metavar="SCENE", help="GeoTIFFs of any size.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The map to write; a folder when there are several scenes.")],
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write probabilities beside the map.")] = False,
+    bands: Annotated[
+        str, typer.Option(help="Names of the file's bands in order, e.g. blue,green,red,nir08; if it does not tell.")
+    ] = "",
+    scale: Annotated[
+        float | None, typer.Option(help="Reflectance = stored value x scale + offset, if not as in training.")
+    ] = None,
+    offset: Annotated[float, typer.Option(help="See --scale.")] = 0.0,
 ) -> None:
     """Map whole scenes."""
     from rich.console import Console
@@ -150,6 +157,8 @@ def predict(
         written = fitted.predict(
             scenes,
             out,
+            bands=bands.replace(",", " ").split(),
+            scaling=None if scale is None else (scale, offset),
             probabilities=probabilities,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )

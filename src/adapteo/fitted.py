@@ -19,6 +19,7 @@ from torch import Tensor
 
 from adapteo import config
 from adapteo.assembly import Assembled, assemble, loader, splits
+from adapteo.bands import resolve_all
 from adapteo.checkpoint import (
     BASE_FILE,
     check_base,
@@ -31,8 +32,9 @@ from adapteo.checkpoint import (
 )
 from adapteo.config import Run
 from adapteo.contracts import Batch, Normalisation, Sample, adapt, merge
+from adapteo.data.radiometry import check_range
 from adapteo.data.raster import Scene, open_scene
-from adapteo.errors import ConfigError
+from adapteo.errors import ConfigError, DataError
 from adapteo.evaluate import ALL, Scores, Table, table
 from adapteo.figures import Item, confusion_figure, curves_figure, samples_figure, true_colour
 from adapteo.files import replacing
@@ -189,6 +191,8 @@ class FittedRun:
         scenes: str | Path | Sequence[str | Path],
         out: str | Path,
         *,
+        bands: Sequence[str] = (),
+        scaling: tuple[float, float] | None = None,
         probabilities: bool = False,
         progress: Progress | None = None,
     ) -> Path:
@@ -197,6 +201,8 @@ class FittedRun:
         Args:
             scenes: GeoTIFFs. For a model of several dates either one file that stacks them, or one per date.
             out: the map; a folder when several scenes are to be mapped, which then has one map for each.
+            bands: names of the files' bands in order, for files that do not tell; of one date.
+            scaling: (scale, offset): physical value = stored value * scale + offset; by default as in the dataset.
             probabilities: write ``<out>_probabilities.tif`` as well.
             progress: called with the number of finished windows and of all windows of a scene.
 
@@ -216,20 +222,48 @@ class FittedRun:
         paths = [Path(scenes)] if isinstance(scenes, str | Path) else [Path(path) for path in scenes]
         frames = self.run.dataset.frames
         if len(paths) == frames or len(paths) == 1:
-            self._predict_one(paths, out, probabilities, progress)
-            return out
-        out.mkdir(parents=True, exist_ok=True)
-        for path in paths:
-            self._predict_one([path], out / f"{path.stem}_map.tif", probabilities, progress)
+            jobs = [(paths, out)]
+        else:
+            out.mkdir(parents=True, exist_ok=True)
+            jobs = [([path], out / f"{path.stem}_map.tif") for path in paths]
+        for files, target in jobs:
+            with open_scene(files[0]) as scene:
+                inputs = self._inputs(scene, frames // len(files), bands, scaling)
+                place = _place_and_dates(scene, frames)
+            self._predict_one(files, target, inputs, place, (probabilities, progress))
         return out
 
-    def _predict_one(self, paths: list[Path], out: Path, probabilities: bool, progress: Progress | None) -> None:
+    def _inputs(self, scene: Scene, frames: int, bands: Sequence[str], scaling: tuple[float, float] | None) -> Inputs:
+        """Find the model's bands in a file, and what its numbers mean."""
+        dataset = self.run.dataset
+        if bands:
+            names = resolve_all(bands)
+            lacking = [band for band in self.bands if band not in names]
+            if lacking or len(names) * frames != scene.count:
+                raise DataError(
+                    f"{scene.path} has {scene.count // frames} bands per date, {len(names)} are named"
+                    + (f"; the model needs {lacking[0]} too" if lacking else ""),
+                    allowed=self.bands,
+                    fix="name every band of the file in its order",
+                )
+            indexes = tuple(names.index(band) + 1 for band in self.bands)
+        else:
+            indexes = match_bands(scene, self.bands, None, dataset.bands, frames=frames)
+        overview = _overview(scene, indexes)
+        scale, offset = scaling or dataset.radiometry(overview)
+        check_range(overview * scale + offset, self.bands, scale, scene.path)
+        return Inputs(indexes, dataset.frames, scale, offset)
+
+    def _predict_one(
+        self,
+        paths: list[Path],
+        out: Path,
+        inputs: Inputs,
+        place: tuple[np.ndarray | None, np.ndarray | None],
+        wanted: tuple[bool, Progress | None],
+    ) -> None:
         dataset, task = self.run.dataset, self.run.task
-        frames = dataset.frames
-        with open_scene(paths[0]) as scene:
-            indexes = match_bands(scene, self.bands, None, dataset.bands, frames=frames // len(paths))
-            scale, offset = dataset.radiometry(_overview(scene, indexes))
-            latlon, dates = _place_and_dates(scene, frames)
+        latlon, dates = place
 
         def forward(images: Tensor) -> Tensor:
             return task.probabilities(self.logits(images, dates=dates, latlon=latlon))
@@ -241,10 +275,10 @@ class FittedRun:
             paths,
             out,
             MapLegend(dataset.classes or ("value",), dataset.colours, config.name_of(task)),
-            inputs=Inputs(indexes, frames, scale, offset),
+            inputs=inputs,
             windows=Windows(size=size, multiple=patch),
-            probabilities=probabilities,
-            progress=progress,
+            probabilities=wanted[0],
+            progress=wanted[1],
         )
 
     # ----------------------------------------------------------------------------------------- merge

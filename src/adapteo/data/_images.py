@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from adapteo.bands import resolve_all
-from adapteo.data._radiometry import baseline_offset, check_range
+from adapteo.data.radiometry import baseline_offset, check_range
 from adapteo.data.raster import Scene, open_scene, read_raster
 from adapteo.errors import ConfigError, DataError
 

@@ -15,7 +15,7 @@ from adapteo.data._chips import Chip, dates_of, from_patterns, from_rows
 from adapteo.data._images import Encoding, Header, bands_of, read_frames, read_header
 from adapteo.data._index import read_rows
 from adapteo.data._labels import ClassTable, LabelType, encode_regression, label_type_of, mark_labels, split_labels
-from adapteo.data._radiometry import baseline_offset, check_auto_offset
+from adapteo.data.radiometry import baseline_offset, check_auto_offset
 from adapteo.data.raster import read_raster
 from adapteo.data.splits import Splits, assign, default_splits
 from adapteo.errors import DataError, closest

@@ -15,7 +15,9 @@ from zlib import crc32
 
 import numpy as np
 import rasterio
+from rasterio import Affine
 from rasterio.crs import CRS
+from rasterio.enums import MaskFlags
 from rasterio.env import get_gdal_config, setenv
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader, DatasetWriter
@@ -260,6 +262,30 @@ def open_map(path: str | Path, scene: Scene, layout: Layout) -> Iterator[MapWrit
             path.with_name(path.name + stale).unlink(missing_ok=True)
 
 
+def write_image(path: str | Path, raster: Raster, scale: float = 1.0) -> None:
+    """Write a GeoTIFF; the file appears when it is complete.
+
+    Args:
+        path: a name that ends in ``.tif``.
+        raster: values ``(c, h, w)``, place, band names and nodata.
+        scale: physical value = stored value times this; written into the file.
+
+    Raises:
+        DataError: a folder that cannot be written, a full disk.
+    """
+    layout = Layout(str(raster.array.dtype), raster.nodata or 0, tuple(name or "" for name in raster.descriptions))
+    options = profile(layout, raster.array.shape[2], raster.array.shape[1]) | {"nodata": raster.nodata}
+    place = None if raster.transform is None else Affine(*raster.transform)
+    with ExitStack() as stack:
+        stack.enter_context(_gdal())
+        temporary = stack.enter_context(replacing(Path(path)))
+        stack.enter_context(_writing(Path(path)))
+        file = stack.enter_context(rasterio.open(temporary, "w", crs=raster.crs, transform=place, **options))
+        file.descriptions = layout.bands
+        file.scales = (scale,) * len(layout.bands)
+        file.write(raster.array)
+
+
 def _describe(file: DatasetWriter, scene: Scene, layout: Layout) -> None:
     points, crs = scene.file.gcps
     if points:
@@ -279,7 +305,12 @@ def _describe(file: DatasetWriter, scene: Scene, layout: Layout) -> None:
 
 def _read_float(file: DatasetReader, indexes: Sequence[int], window: object) -> np.ndarray:
     """Read bands as float32 with NaN where missing."""
-    data = file.read(list(indexes), window=window, masked=True)
+    if all(MaskFlags.all_valid in file.mask_flag_enums[index - 1] for index in indexes):
+        data = np.ma.MaskedArray(
+            file.read(list(indexes), window=window)
+        )  # building a full mask costs as much as reading
+    else:
+        data = file.read(list(indexes), window=window, masked=True)
     if np.iscomplexobj(data):
         raise DataError(f"{file.name} holds complex numbers", fix="convert it to intensity or decibel first")
     array = np.array(data.data, dtype=np.float32)
