@@ -274,7 +274,7 @@ def test_bf16(backbone_name, method_name, autocast):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's own compiler
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:Dynamo detected a call")  # of the compiler itself
 def test_compiles_without_graph_breaks(backbone_name, method_name):
     torch.compiler.reset()
     backbone = adapted(backbone_name, make(method_name), trained=True)
