@@ -53,15 +53,15 @@ class Landscape:
 
 def landscape(rng: np.random.Generator, shape: tuple[int, int], region: Region) -> Landscape:
     """Draw a landscape of ``(h, w)`` pixels."""
-    terrain = fractal(rng, 1, shape, scale=90.0, beta=4.6)[0]
+    terrain = fractal(rng, 1, shape, scale=120.0, beta=5.0)[0]
     distance = _river_distance(rng, shape)
     valley = np.tanh(np.maximum(distance - region.river / 2, 0.0) / 30.0)
     relief = (region.relief * (terrain + 2.0 * valley)).astype(np.float32)
     ground = (0.8 * terrain * np.sqrt(region.relief) + 2.5 * valley).astype(np.float32)
     fields = parcels(rng, shape, region.field, region.aspect)
-    blocks = parcels(rng, shape, 4.0, 1.5)
+    blocks = parcels(rng, shape, 5.0, 1.5)
     cover = _cover(rng, region, fields, terrain, ground)
-    ponds = terrain + 0.15 * fractal(rng, 1, shape, scale=8.0, beta=2.0)[0]
+    ponds = terrain + 0.04 * fractal(rng, 1, shape, scale=8.0, beta=2.0)[0]
     cover[(distance < region.river / 2) | (ponds < _normal_quantile(region.lakes))] = WATER
     grain = np.stack([fractal(rng, 1, shape, s, 2.2)[0] for s in (4.0, 24.0)])
     return Landscape(cover, fields, blocks, ground, relief, grain)
@@ -135,7 +135,7 @@ def _cover(rng: np.random.Generator, region: Region, fields: Parcels, terrain: F
     """Let the covers compete: share in the region, a random field each, and what the ground suits."""
     shape = terrain.shape
     score = np.log(np.array([1e-6, *region.shares], dtype=np.float32))[:, None, None]
-    score = score + 1.3 * fractal(rng, len(COVERS), (shape[0], shape[1]), scale=45.0, beta=4.2)
+    score = score + 1.3 * fractal(rng, len(COVERS), (shape[0], shape[1]), scale=100.0, beta=5.0)
     score[WETLAND] += 1.5 - 1.2 * ground
     score[CROP] -= 0.4 * np.abs(terrain)
     score[URBAN] -= 0.5 * np.abs(terrain)

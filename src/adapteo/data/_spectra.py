@@ -81,6 +81,9 @@ _SEASON = {  # shift of the peak in days, width in days, share of green that sta
     "wetland": (20, 70, 0.1), "cereal": (-35, 40, 0.0), "summer crop": (30, 40, 0.0), "paddy": (25, 40, 0.0),
     "orchard": (0, 80, 0.4),
 }  # fmt: skip
+_TEXTURE = (  # contrast of single pixels and of patches, by cover: how rough the ground looks from above
+    (0.03, 0.03), (0.10, 0.16), (0.05, 0.14), (0.06, 0.05), (0.32, 0.08), (0.26, 0.18), (0.25, 0.05), (0.16, 0.24),
+)  # fmt: skip
 _FLOODED_CANOPY = {BROADLEAF: 0.65, CONIFER: 0.75, URBAN: 0.45, WETLAND: 0.3}  # hides the water below
 _FUEL = {
     WATER: 0.0, BARE: 0.1, GRASS: 1.0, CROP: 0.45, BROADLEAF: 1.0, CONIFER: 1.0, URBAN: 0.1, WETLAND: 0.25,
@@ -138,7 +141,7 @@ def flood(rng: np.random.Generator, ground: Surface, strength: float) -> tuple[F
     land = ground.land
     if strength <= 0:
         return np.zeros_like(land.ground), ground.muddy
-    depth = strength - land.ground - 0.15 * land.grain[1]
+    depth = strength - land.ground - 0.06 * land.grain[1]
     share = _sigmoid(depth / 0.08) * (1 - _lookup(_FLOODED_CANOPY)[land.cover])
     mud = rng.beta(2.0, 1.6) + 0.15 * fractal(rng, 1, land.ground.shape, 24.0, 3.0)[0]
     return np.where(land.cover == WATER, 0, share).astype(np.float32), np.clip(mud, 0, 1).astype(np.float32)
@@ -149,7 +152,7 @@ def burn(rng: np.random.Generator, ground: Surface, strength: float) -> Field:
     land = ground.land
     if strength <= 0:
         return np.zeros_like(land.ground)
-    front = fractal(rng, 1, land.ground.shape, 40.0, 3.4)[0] + 0.35 * land.grain[1] + 1.0 * (strength - 1)
+    front = fractal(rng, 1, land.ground.shape, 80.0, 4.2)[0] + 0.12 * land.grain[1] + 1.0 * (strength - 1)
     return (_sigmoid(front / 0.12) * _lookup(_FUEL)[land.cover] * rng.uniform(0.6, 1.0)).astype(np.float32)
 
 
@@ -175,9 +178,9 @@ def reflect(rng: np.random.Generator, ground: Surface, region: Region, day: floa
     amounts = amounts * (1 - wet) + wet * (mud * _one("turbid") + (1 - mud) * _one("clear"))
     colours = _endmembers(rng, region)
     spectrum = (amounts.reshape(-1, len(_NAMES)) @ colours).reshape(*land.cover.shape, -1)
-    wooded = np.isin(land.cover, (BROADLEAF, CONIFER)) * (1 - wet[..., 0])
-    texture = 1 + (0.04 + 0.16 * wooded) * land.grain[0] * (1 - 0.8 * wet[..., 0])
-    return np.moveaxis(spectrum * np.clip(texture, 0.3, 1.7)[..., None], -1, 0).astype(np.float32)
+    fine, coarse = (_lookup(dict(enumerate(column)))[land.cover] for column in zip(*_TEXTURE, strict=True))
+    texture = np.exp((fine * land.grain[0] + coarse * land.grain[1]) * (1 - 0.85 * wet[..., 0]))
+    return np.moveaxis(spectrum * texture[..., None], -1, 0).astype(np.float32)
 
 
 def observe(
@@ -206,8 +209,8 @@ def observe(
     tau = depth * (0.55 / _WAVELENGTHS[:, None, None]) ** 1.4
     seen = seen * np.exp(-0.5 * tau) + 0.16 * (1 - np.exp(-tau))
     seen = seen * (1 - opacity) + 0.62 * opacity
-    seen = _blur(seen * (1 + 0.02 * rng.standard_normal((6, 1, 1))))
-    noise = rng.standard_normal(seen.shape, dtype=np.float32) * (0.0015 + 0.015 * np.abs(seen))
+    seen = _blur(seen * (1 + 0.04 * rng.standard_normal((6, 1, 1))))
+    noise = rng.standard_normal(seen.shape, dtype=np.float32) * (0.003 + 0.025 * np.abs(seen))
     return np.clip(seen + noise, 0.0001, 1.2).astype(np.float32), opacity.astype(np.float32)
 
 
@@ -222,7 +225,7 @@ def _vegetation(ground: Surface, region: Region, day: float) -> Field:
     shift, width, always = _SEASON_OF_STATE[:, state]
     phase = (day - region.peak - shift - np.where(on_farm, delay, 0.2 * delay) + 182.6) % 365.25 - 182.6
     curve = always + (1 - always) * np.exp(-0.5 * (phase / width) ** 2)
-    green = 1 - region.season * (1 - curve) + np.where(on_farm, vigour, 0.3 * vigour) + 0.06 * land.grain[1]
+    green = 1 - region.season * (1 - curve) + np.where(on_farm, vigour, 0.3 * vigour) + 0.10 * land.grain[1]
     green = np.clip(green, 0, 1)[..., None].astype(np.float32)
     amounts: Field = green * _GREEN_FRACTIONS[state] + (1 - green) * _BARE_FRACTIONS[state]
     hedge = np.where(on_farm & (land.fields.edge < 0.35), np.float32(0.5), np.float32(0))[..., None]
@@ -254,7 +257,7 @@ def _endmembers(rng: np.random.Generator, region: Region) -> Field:
     soil = spectra[_NAMES.index("soil")]
     red = 1 + (redness - 0.5) * np.array([-0.5, -0.3, 0.25, 0.2, 0.1, 0.1])
     spectra[_NAMES.index("soil")] = soil * (0.5 + 1.1 * brightness) * red * (1 - moisture)
-    tilt = 1 + 0.06 * rng.standard_normal((len(spectra), 1)) + 0.05 * rng.standard_normal((len(spectra), 1)) * ramp
+    tilt = 1 + 0.10 * rng.standard_normal((len(spectra), 1)) + 0.08 * rng.standard_normal((len(spectra), 1)) * ramp
     return np.asarray(spectra * tilt * np.array(region.gains), dtype=np.float32)
 
 
