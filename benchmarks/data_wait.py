@@ -1,0 +1,97 @@
+"""Does reading GeoTIFF chips keep the training step waiting? And how far is reading from bare rasterio?
+
+96 deflate-compressed chips of 6 bands, 224 x 224 pixels, int16, with masks, as HLS or Sentinel-2 sets have them. The
+model is the smallest Prithvi (2.0-tiny-TL, random weights) with LoRA and a linear decoder: the quickest step, hence the
+hardest case. "read each time" switches the memory for decoded samples off.
+"""
+
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from adapteo import config
+from adapteo.assembly import assemble, loader
+from adapteo.bands import HLS6
+from adapteo.contracts import adapt
+from adapteo.data.loader import Loader, Reading
+from adapteo.data.raster import Raster, read_raster, write_image
+from adapteo.model import frozen_in_eval
+
+CHIPS, SIDE, BATCH = 96, 224, 8
+
+
+def main() -> None:
+    """Print reading speed and the share of the time that training waits."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        _write_chips(root)
+        run = config.load(
+            {
+                "dataset": {
+                    "name": "folder", "root": folder, "images": "*_image.tif", "masks": "*_mask.tif",
+                    "scale": 1e-4, "class_names": ["land", "water"],
+                    "splits": {"by": "random", "fractions": [0.8, 0.1, 0.1]},
+                },
+                "backbone": {"name": "prithvi", "variant": "2.0-tiny-TL", "weights": "random"},
+                "method": "lora", "decoder": "linear", "train": {"batch": BATCH}, "out": str(root / "run"),
+            }
+        )  # fmt: skip
+        paths = sorted(root.glob("*_image.tif"))
+        bare = _rate(lambda: [read_raster(path, masked=False) for path in paths], CHIPS)
+        print(f"bare rasterio reads, one thread                {bare:6.0f} chips/s")
+        for workers in (0, 1, 2):
+            ours = Loader(run.dataset, run.dataset.split("train"), BATCH, reading=Reading(workers, memory=0.0))
+            rate = _rate(lambda ours=ours: list(ours.epoch(0)), len(ours.keys))
+            print(
+                f"loader with masks and scaling, {workers} threads        {rate:6.0f} chips/s   ({rate / bare:.2f} of bare)"
+            )
+        for label, memory in (("read each time", 0.0), ("kept in memory", 1.0)):
+            share, seconds = _training(run, memory)
+            print(f"training waits, {label}: {share:6.1%} of the time   ({seconds:.3f} s per step)")
+
+
+def _training(run: config.Run, memory: float) -> tuple[float, float]:
+    """Share of the second epoch that training waits for data, and seconds per step."""
+    assembled = assemble(run)
+    model = assembled.model
+    adapt(model.backbone, run.method)
+    frozen_in_eval(model)
+    optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
+    source = loader(run, "train", assembled.bands, shuffled=True)
+    source.reading = Reading(run.train.workers, memory=memory)
+    for epoch in range(2):
+        waited, began = source.waited, time.perf_counter()
+        for batch in source.epoch(epoch):
+            assert batch.target is not None
+            loss = run.task.loss(model(batch), batch.target, run.task.weight(batch.target))
+            loss.backward()
+            optimiser.step()
+            optimiser.zero_grad()
+    seconds = time.perf_counter() - began
+    return (source.waited - waited) / seconds, seconds / len(source)
+
+
+def _write_chips(root: Path) -> None:
+    random = np.random.default_rng(0)
+    place = (10.0, 0.0, 600000.0, 0.0, -10.0, 5700000.0)
+    for i in range(CHIPS):
+        coarse = random.normal(1500, 400, (6, SIDE // 8, SIDE // 8))
+        image = coarse.repeat(8, 1).repeat(8, 2) + random.normal(0, 60, (6, SIDE, SIDE))
+        write_image(root / f"{i:03d}_image.tif", Raster(image.astype(np.int16), HLS6, -9999, "EPSG:32632", place))
+        mask = (image[3] > 1500).astype(np.uint8)[None]
+        write_image(root / f"{i:03d}_mask.tif", Raster(mask, ("mask",), None, "EPSG:32632", place))
+
+
+def _rate(read: object, count: int) -> float:
+    assert callable(read)
+    read()
+    began = time.perf_counter()
+    read()
+    return count / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    main()
