@@ -11,7 +11,7 @@ from adapteo.contracts import Backbone, Dataset, Normalisation
 from adapteo.data.augment import Augment
 from adapteo.data.loader import Loader, Reading
 from adapteo.data.statistics import statistics
-from adapteo.errors import ConfigError
+from adapteo.errors import ConfigError, DataError
 from adapteo.model import Model, features
 
 if TYPE_CHECKING:
@@ -35,8 +35,12 @@ class Assembled:
     left_out: tuple[str, ...]
 
 
-def assemble(run: Run) -> Assembled:
+def assemble(run: Run, normalisation: Normalisation | None = None) -> Assembled:
     """Build backbone, base weights and decoder for a run's dataset.
+
+    Args:
+        run: the configuration; everything new is drawn from its seed.
+        normalisation: of an earlier training; None for what the configuration asks.
 
     Raises:
         ConfigError: when the backbone takes none of the dataset's bands.
@@ -54,7 +58,7 @@ def assemble(run: Run) -> Assembled:
     torch.manual_seed(run.train.seed)
     decoder = run.decoder.build(features(backbone), run.task.outputs(run.dataset.classes), run.task.dense)
     left_out = tuple(band for band in run.dataset.bands if band not in bands)
-    return Assembled(Model(backbone, decoder, _normalisation(run, backbone)), base, bands, left_out)
+    return Assembled(Model(backbone, decoder, normalisation or _normalisation(run, backbone)), base, bands, left_out)
 
 
 def _normalisation(run: Run, backbone: Backbone) -> Normalisation:
@@ -66,11 +70,20 @@ def _normalisation(run: Run, backbone: Backbone) -> Normalisation:
 def loader(
     run: Run, split: str, bands: tuple[str, ...], *, shuffled: bool = False, fabric: "Fabric | None" = None
 ) -> Loader:
-    """Make the loader of a split; a shuffled one augments as well."""
-    train = run.train
+    """Make the loader of a split; a shuffled one augments as well.
+
+    Raises:
+        DataError: the split is empty.
+    """
+    train, keys = run.train, run.dataset.split(split)
+    if not keys:
+        raise DataError(
+            f"the split '{split}' has no images",
+            fix="move some of the training images there, or change how the dataset is split",
+        )
     return Loader(
         run.dataset,
-        run.dataset.split(split),
+        keys,
         train.batch,
         bands=bands,
         shuffle=train.seed if shuffled else None,

@@ -10,9 +10,13 @@ An adapter is a folder:
 """
 
 import json
+import math
+import os
 import pickle
+import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -265,14 +269,24 @@ def check_base(found: Base, card: Mapping[str, Any]) -> None:
 def save_tensors(state: Mapping[str, Tensor], path: Path) -> None:
     """Write tensors to a safetensors file, beside and renamed."""
     plain = {key: value.detach().to("cpu").contiguous().clone() for key, value in state.items()}
-    with replacing(path) as beside:
+    with replacing(path) as beside, _os_errors():
         save_file(plain, beside, metadata={"format": "pt"})
 
 
 def write_json(content: Mapping[str, object], path: Path) -> None:
-    """Write readable JSON, beside and renamed."""
+    """Write readable JSON, beside and renamed; numbers that are not defined become null."""
+    text = json.dumps(_defined(content), indent=2, ensure_ascii=False, default=_plain, allow_nan=False)
     with replacing(path) as beside:
-        beside.write_text(json.dumps(content, indent=2, ensure_ascii=False, default=_plain) + "\n", encoding="utf-8")
+        beside.write_text(text + "\n", encoding="utf-8")
+
+
+def _defined(value: object) -> object:
+    """JSON knows neither NaN nor infinity."""
+    if isinstance(value, Mapping):
+        return {key: _defined(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_defined(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(value: object) -> object:
@@ -306,13 +320,29 @@ def _load_pickled(path: Path) -> Any:
         raise WeightsError(f"{path} is damaged, or no PyTorch file", fix="fetch it again") from error
 
 
+@contextmanager
+def _os_errors() -> Iterator[None]:
+    """Let what the system refused (a full disk) out of the errors that PyTorch and safetensors wrap it into."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise
+    except SafetensorError as error:
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1]))) from error
+
+
 # -------------------------------------------------------------------------------------------- resume
 
 
 def save_state(path: Path, state: Mapping[str, object]) -> None:
     """Write the state of an unfinished run."""
-    with replacing(path) as beside:
-        torch.save(dict(state), beside)
+    with replacing(path) as beside, _os_errors(), beside.open("wb") as file:
+        torch.save(dict(state), file)
 
 
 def load_state(path: Path) -> dict[str, Any]:

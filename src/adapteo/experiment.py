@@ -11,27 +11,28 @@ runs/<name>/ config.yaml         the run with every default spelt out
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from adapteo import config, meter
-from adapteo.assembly import Assembled, assemble, loader, splits
+from adapteo.assembly import Assembled, assemble, loader
 from adapteo.checkpoint import save_adapter, save_tensors, write_json
 from adapteo.config import Run
 from adapteo.contracts import adapt
 from adapteo.errors import ConfigError
-from adapteo.files import replacing
+from adapteo.files import replacing, unwritable
 from adapteo.fitted import ADAPTER, CONFIG_FILE, PROBE_FACTS, PROBE_FILE, RUN_FILE, FittedRun, load
 from adapteo.headstart import fit_head
 from adapteo.model import decoder_state
-from adapteo.train import STATE_FILE, Observer, Trainer, launch
+from adapteo.train import STATE_FILE, Observer, Trainer, launch, together
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def fit(run: Run, *, resume: bool = False, observer: Observer | None = None) -> "FittedRun":
+def fit(run: Run, *, resume: bool = False, observer: Observer | None = None) -> FittedRun:
     """Train a run, or go on with one that was stopped.
 
     Args:
@@ -44,12 +45,20 @@ def fit(run: Run, *, resume: bool = False, observer: Observer | None = None) -> 
         Interrupted: stopped by the user; the state is saved.
     """
     observer = observer or Observer()
+    if _claim_folder(run, resume):  # before there are several processes, of which each would complain
+        observer.note(f"the run in {run.out} is finished; nothing is left to do")
+        return load(run.out)
     fabric = launch(run.train)
-    _claim_folder(run, resume)
+    with together(fabric):
+        _train(run, fabric, observer if fabric.is_global_zero else Observer(), resume)
+    return load(run.out)
+
+
+def _train(run: Run, fabric: "Fabric", observer: Observer, resume: bool) -> None:
     resumed = resume and (run.out / STATE_FILE).is_file()
     assembled = assemble(run)
     model = assembled.model
-    for message in _notes(run, assembled) if fabric.is_global_zero else ():
+    for message in _notes(run, assembled):
         observer.note(message)
     if run.train.head_start and not resumed:
         _head_start(run, assembled, fabric, observer)
@@ -86,23 +95,29 @@ def fit(run: Run, *, resume: bool = False, observer: Observer | None = None) -> 
         if (run.out / PROBE_FILE).is_file():
             facts["linear_probe"] = json.loads((run.out / PROBE_FACTS).read_text(encoding="utf-8"))
         write_json(facts, run.out / RUN_FILE)
-    fabric.barrier()
-    return load(run.out)
+    fabric.barrier()  # no process reads the folder before it is complete
 
 
-def _claim_folder(run: Run, resume: bool) -> None:
-    """Refuse to write over a run of another configuration, or over a finished one without being asked."""
-    written = run.out / CONFIG_FILE
-    if written.is_file() and written.read_text(encoding="utf-8") != config.dump(run):
+def _claim_folder(run: Run, resume: bool) -> bool:
+    """Refuse to write over another run, or over this one without being asked; tell whether it is finished already."""
+    written, new = run.out / CONFIG_FILE, config.dump(run)
+    old = written.read_text(encoding="utf-8") if written.is_file() else new
+    if old != new:
+        pairs = zip_longest(old.splitlines(), new.splitlines(), fillvalue="nothing")
+        there, here = next((a.strip(), b.strip()) for a, b in pairs if a != b)
         raise ConfigError(
-            f"{run.out} holds a run of another configuration", fix="choose another folder with out=…, or delete it"
+            f"{run.out} holds a run of another configuration: '{there}' there, '{here}' here",
+            fix="choose another folder with out=…, or delete that one",
         )
-    if (run.out / STATE_FILE).is_file() and not resume:
-        raise ConfigError(
-            f"{run.out} holds this run already",
-            fix="add --resume to go on with it, or choose another folder with out=…",
-        )
-    run.out.mkdir(parents=True, exist_ok=True)
+    finished, begun = (run.out / RUN_FILE).is_file(), (run.out / STATE_FILE).is_file()
+    if (finished or begun) and not resume:
+        state, way = ("is finished", f"see `adapteo test {run.out}`") if finished else ("was stopped", "add --resume")
+        raise ConfigError(f"{run.out} holds this run, which {state}", fix=f"{way}, or choose another folder with out=…")
+    try:
+        run.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(run.out, error) from error
+    return finished
 
 
 def _head_start(run: Run, assembled: Assembled, fabric: "Fabric", observer: Observer) -> None:
@@ -151,7 +166,7 @@ def _facts(run: Run, assembled: Assembled, device: torch.device) -> dict[str, An
         "dataset": {
             "name": config.name_of(run.dataset),
             "fingerprint": run.dataset.fingerprint(),
-            "samples": {name: len(run.dataset.split(name)) for name in splits(run.dataset)},
+            "samples": {name: len(run.dataset.split(name)) for name in ("train", "val")},
         },
         "parameters": meter.parameters(model.backbone, model.decoder),
         "environment": meter.environment(device),

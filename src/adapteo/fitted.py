@@ -18,10 +18,9 @@ from rich.console import Console
 from torch import Tensor
 
 from adapteo import config
-from adapteo.assembly import Assembled, assemble, loader, splits
+from adapteo.assembly import assemble, loader, splits
 from adapteo.bands import resolve_all
 from adapteo.checkpoint import (
-    BASE_FILE,
     check_base,
     load_adapter,
     locate,
@@ -140,7 +139,7 @@ class FittedRun:
         """The untouched backbone with the decoder of the head start, where there was one."""
         if not (self.folder / PROBE_FILE).is_file():
             return []
-        model = _as_trained(assemble(self.run), self.folder, self.card)
+        model = assemble(self.run, self.model.normalisation).model  # random base weights come from the seed again
         model.decoder.load_state_dict(read_state(self.folder / PROBE_FILE))
         return [model.to(next(self.model.parameters()).device).eval()]
 
@@ -313,14 +312,13 @@ def load(folder: str | Path) -> FittedRun:
     """
     folder = Path(folder)
     card = read_card(folder / ADAPTER)
-    run = config.load(folder / CONFIG_FILE, [f"out={json.dumps(str(folder))}"])
-    assembled = assemble(run)
+    run = config.load(folder / CONFIG_FILE, [f"out={json.dumps(str(folder), ensure_ascii=False)}"])
+    assembled = assemble(run, _normalisation(card))
     check_base(assembled.base, card)
     torch.manual_seed(run.train.seed)
     model = assembled.model
     adapt(model.backbone, run.method)
     model.decoder.load_state_dict(load_adapter(folder / ADAPTER, model.backbone, run.method))
-    model.normalisation = _normalisation(card)
     return FittedRun(folder, run, model.to(best_device(run)).eval(), assembled.bands, card)
 
 
@@ -331,16 +329,6 @@ def best_device(run: Run) -> torch.device:
     if run.train.accelerator in ("auto", "mps") and torch.backends.mps.is_available():
         return torch.device("mps")
     return torch.device("cpu")
-
-
-def _as_trained(assembled: Assembled, folder: Path, card: Mapping[str, Any]) -> Model:
-    """Give a fresh model the normalisation, and the random base where it was one, of a run."""
-    model = assembled.model
-    model.normalisation = _normalisation(card)
-    kept = folder / ADAPTER / BASE_FILE
-    if kept.is_file():
-        model.backbone.load_state_dict(read_state(kept), strict=False)
-    return model
 
 
 def _normalisation(card: Mapping[str, Any]) -> Normalisation:

@@ -94,6 +94,7 @@ def fit_head(
     fit = _Fit(model.decoder, task, stored[0], stored[1], classes, train, next(model.parameters()).device)
     strength, iterations, tried = fit.linear() if linear else fit.adamw()
     metrics, _ = fit.validate()
+    model.decoder.zero_grad(set_to_none=True)  # the last fit's gradient is not to be part of the first training step
     return HeadStart(metrics, strength, iterations, time.perf_counter() - started, tried)
 
 

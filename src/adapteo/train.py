@@ -12,6 +12,7 @@ and resumed computes what an uninterrupted one does, and a data-parallel one wha
 import contextlib
 import csv
 import math
+import shlex
 import signal
 import threading
 import time
@@ -30,8 +31,8 @@ from adapteo._schedule import Best, Schedule
 from adapteo.checkpoint import load_state, save_state
 from adapteo.config import Train
 from adapteo.contracts import Batch, Task, trainable
-from adapteo.data.loader import Loader
-from adapteo.errors import AdaptEOError, ConfigError, Interrupted
+from adapteo.data.loader import BLANK, Loader
+from adapteo.errors import AdaptEOError, ConfigError, Interrupted, WeightsError
 from adapteo.files import replacing
 from adapteo.meter import Meter, count_activations, count_state
 from adapteo.model import Model, frozen_in_eval, predict_logits
@@ -44,7 +45,7 @@ STATE_FILE, LOG_FILE = "state.pt", "log.csv"
 
 @dataclass(frozen=True)
 class Scored:
-    """A model's scores on a split: keys, statistics ``(n, k)`` of `Task.statistics`, and the mean loss."""
+    """A model's scores on a split: keys, statistics ``(n, k)`` of `Task.statistics`, and the mean loss, or NaN."""
 
     keys: tuple[str, ...]
     statistics: Tensor
@@ -90,6 +91,24 @@ def launch(train: Train) -> "Fabric":
     return fabric
 
 
+@contextlib.contextmanager
+def together(fabric: "Fabric") -> Iterator[None]:
+    """Say so when a run fails here only because another of its processes did; release what the processes share."""
+    try:
+        yield
+    except Interrupted as stopped:
+        if fabric.is_global_zero:
+            raise
+        raise SystemExit(130) from stopped  # one message is enough
+    except RuntimeError as error:
+        if fabric.world_size > 1 and any(word in str(error) for word in ("gloo", "NCCL", "Connection", "Broken pipe")):
+            raise AdaptEOError("another process of this run has failed; its message is beside this one") from error
+        raise
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
 @dataclass
 class Trainer:
     """Trains a model in place and leaves the best state in ``keep_best``'s hands.
@@ -124,6 +143,7 @@ class Trainer:
             AdaptEOError: the loss is no longer a number, or the memory does not suffice.
         """
         self._set_up()
+        self.val_weight = total_weight(self.task, self.loaders[1], self.fabric)
         if resume and (self.folder / STATE_FILE).is_file():
             self._restore()
         else:
@@ -171,23 +191,20 @@ class Trainer:
         for group in _groups(batches, self.train.accumulate):
             loss = self._step(group)
             losses += loss.detach().double().cpu()
+            self._check_loss(float(loss))
             self.group += 1
             observer.step(float(loss) if self.group % 10 == 0 else None)
             if self._must_stop():
                 self.loss_sum = float(losses)
+                self.meter.waited_seconds += loader.waited - waited
                 self._save()
                 raise Interrupted(
                     f"stopped in epoch {self.epoch + 1}, step {self.group}; the state is saved in {self.folder}",
-                    fix=f"go on with: adapteo fit {self.folder / 'config.yaml'} --resume",
+                    fix=f"go on with: adapteo fit {shlex.quote(str(self.folder / 'config.yaml'))} --resume",
                 )
         self.meter.waited_seconds += loader.waited - waited
         mean_loss = float(losses) / max(1, self.group)
         self.epoch, self.group, self.loss_sum = self.epoch + 1, 0, 0.0
-        if not math.isfinite(mean_loss):
-            raise AdaptEOError(
-                f"the training loss became {mean_loss} in epoch {self.epoch}; the best state so far is kept",
-                fix=f"lower train.rate (now {self.rate:g}), set train.clip=1, or check the data for huge values",
-            )
         self._validate_and_keep(self.epoch, mean_loss, time.perf_counter() - started)
         self._save()
         observer.epoch(self.history[-1])
@@ -216,12 +233,22 @@ class Trainer:
                     self.fabric.backward(loss * world)  # data-parallel training averages; the loss is a sum
                 total += loss.detach()
             if self.train.clip:
-                self.fabric.clip_gradients(self.module, self.optimiser, max_norm=self.train.clip)
+                self.fabric.clip_gradients(
+                    self.module, self.optimiser, max_norm=self.train.clip, error_if_nonfinite=False
+                )
             self.optimiser.step()
             if first:
                 count_state(self.model, self.optimiser.optimizer, self.meter.memory)
             self.optimiser.zero_grad(set_to_none=True)
         return self._sum(total)
+
+    def _check_loss(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise AdaptEOError(
+                f"the training loss became {loss} in epoch {self.epoch + 1}, step {self.group + 1}; the best state so "
+                f"far, of epoch {self.best.epoch}, is kept in {self.folder}",
+                fix=f"lower train.rate (now {self.rate:g}), set train.clip=1, or check the data for huge values",
+            )
 
     def _must_stop(self) -> bool:
         flag = torch.tensor(float(self.stopping.is_set()), device=self.fabric.device)
@@ -239,7 +266,7 @@ class Trainer:
 
     def _validate_and_keep(self, epoch: int, train_loss: float = math.nan, seconds: float = 0.0) -> None:
         """Validate, tell the schedule, and keep the state when it is the best so far."""
-        scored = score(self.module, self.task, self.loaders[1], self.fabric)
+        scored = score(self.module, self.task, self.loaders[1], self.fabric, self.val_weight)
         metrics = {k: float(v) for k, v in self.task.metrics(scored.statistics.sum(0), self.classes).items()}
         self.history.append(
             {
@@ -262,7 +289,7 @@ class Trainer:
         if not self.fabric.is_global_zero:
             return
         state = {
-            "model": _moving_parts(self.model),
+            "model": {name: value.cpu() for name, value in _moving_parts(self.model).items()},
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state(),
             "best": self.best.state(),
@@ -275,7 +302,16 @@ class Trainer:
 
     def _restore(self) -> None:
         state = load_state(self.folder / STATE_FILE)
-        self.model.load_state_dict(state["model"], strict=False)
+        moving = _moving_parts(self.model)
+        shapes, saved = ({name: value.shape for name, value in part.items()} for part in (moving, state["model"]))
+        if shapes != saved:
+            odd = sorted(name for name in shapes.keys() | saved.keys() if shapes.get(name) != saved.get(name))
+            raise WeightsError(
+                f"{self.folder / STATE_FILE} is the state of another model: {len(odd)} tensors differ, e.g. {odd[0]}",
+                fix="delete the folder and train anew, or choose another one with out=…",
+            )
+        for name, value in moving.items():
+            value.copy_(state["model"][name])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.restore(state["schedule"])
         self.best.restore(state["best"])
@@ -285,7 +321,9 @@ class Trainer:
         self.epoch, self.group, self.loss_sum = position["epoch"], position["group"], position["loss_sum"]
 
 
-def score(module: nn.Module, task: Task, loader: Loader, fabric: "Fabric | None" = None) -> Scored:
+def score(
+    module: nn.Module, task: Task, loader: Loader, fabric: "Fabric | None" = None, weight: Tensor | None = None
+) -> Scored:
     """Score a model on a split; with several processes each takes its share, and all get the whole.
 
     Args:
@@ -293,19 +331,22 @@ def score(module: nn.Module, task: Task, loader: Loader, fabric: "Fabric | None"
         task: gives statistics and loss.
         loader: of the split, not shuffled.
         fabric: None for the device that the model is on.
+        weight: of `total_weight`; None when the loss is of no interest.
     """
     device = next(module.parameters()).device
-    weight = _total_weight(task, loader, fabric)
     keys: list[str] = []
     rows: list[Tensor] = []
-    loss = torch.zeros((), dtype=torch.float64)
+    loss = torch.tensor(math.nan if weight is None else 0.0, dtype=torch.float64)
     for batch in loader.epoch(0):
         batch = batch.to(device)
         logits = predict_logits(module, batch)
-        loss += task.loss(logits, _target(batch), weight.to(device)).double().cpu()
+        if batch.keys == (BLANK,):
+            continue
+        if weight is not None:
+            loss += task.loss(logits, _target(batch), weight.to(device)).double().cpu()
         rows.append(task.statistics(logits, _target(batch)).cpu())
         keys += batch.keys
-    part = (keys, torch.cat(rows) if rows else torch.zeros(0, 1, dtype=torch.float64), float(loss))
+    part = (keys, torch.cat(rows) if rows else torch.zeros(0, 0), float(loss))
     parts = [part]
     if fabric is not None and fabric.world_size > 1:
         parts = [part] * fabric.world_size
@@ -315,9 +356,9 @@ def score(module: nn.Module, task: Task, loader: Loader, fabric: "Fabric | None"
     return Scored(tuple(key for key, _, _ in order), statistics, sum(p[2] for p in parts))
 
 
-def _total_weight(task: Task, loader: Loader, fabric: "Fabric | None") -> Tensor:
+def total_weight(task: Task, loader: Loader, fabric: "Fabric | None") -> Tensor:
     """Normaliser of the loss over a whole split, from the targets alone."""
-    weight = torch.stack([task.weight(_target(batch)) for batch in loader.epoch(0)] or [torch.ones(1)]).sum(0)
+    weight = torch.stack([task.weight(_target(batch)) for batch in loader.epoch(0)]).sum(0)
     if fabric is not None and fabric.world_size > 1:
         weight = weight.to(fabric.device)
         dist.all_reduce(weight)
@@ -340,7 +381,7 @@ def _target(batch: Batch) -> Tensor:
 def _moving_parts(model: Model) -> dict[str, Tensor]:
     """Everything of a model that training changes."""
     frozen = {name for name, p in model.named_parameters() if not p.requires_grad}
-    return {name: value.detach().cpu() for name, value in model.state_dict().items() if name not in frozen}
+    return {name: value.detach() for name, value in model.state_dict().items() if name not in frozen}
 
 
 def _decay_groups(parameters: Mapping[str, nn.Parameter], rate: float, decay: float) -> list[dict[str, Any]]:

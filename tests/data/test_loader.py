@@ -10,7 +10,7 @@ import torch
 
 from adapteo.contracts import IGNORE, Dataset, Sample
 from adapteo.data.augment import Augment
-from adapteo.data.loader import Loader, Reading, collate
+from adapteo.data.loader import BLANK, Loader, Reading, collate
 from adapteo.errors import DataError
 
 READ = []
@@ -117,9 +117,15 @@ def test_processes_divide_each_batch(world):
             assert torch.equal(ranks[rank][number].images, batch.images[rank::world])
 
 
-def test_a_last_batch_without_a_sample_for_each_process_is_left_out():
-    assert [len(Loader(Made(), KEYS, 5, part=(0, world))) for world in (1, 2, 5)] == [3, 2, 2]
-    assert len(Loader(Made(), KEYS[:2], 5, part=(1, 2))) == 1
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_process_without_a_sample_in_the_last_batch_gets_a_blank(workers):
+    assert [len(Loader(Made(), KEYS, 5, part=(0, world))) for world in (1, 2, 5)] == [3, 3, 3]
+    ranks = [list(Loader(Made(), KEYS, 5, part=(r, 3), reading=Reading(workers)).epoch()) for r in range(3)]
+    assert [[batch.keys for batch in rank][-1] for rank in ranks] == [("k10",), (BLANK,), (BLANK,)]
+    blank, seen = ranks[1][-1], ranks[0][-1]
+    assert torch.equal(blank.images, seen.images)
+    assert (blank.target == IGNORE).all()
+    assert not (seen.target == IGNORE).any(), "the kept sample is not changed"
 
 
 def test_what_fits_is_read_once():

@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from threading import Event
 
@@ -22,6 +22,9 @@ from adapteo.contracts import IGNORE, Batch, Dataset, Sample
 from adapteo.data.augment import Augment
 from adapteo.errors import DataError
 
+BLANK = ""
+"""Key of what a process gets when a last batch has fewer samples than there are processes: an image without labels,
+so that the process takes part in the step and adds nothing."""
 _GIB = 2**30
 
 
@@ -90,9 +93,8 @@ class Loader:
         self._keep: bool | None = None  # not known before the first sample
 
     def __len__(self) -> int:
-        """Batches per epoch; a last one that is too small to give each process a sample is left out."""
-        whole, rest = divmod(len(self.keys), self.batch)
-        return whole + (rest >= self.part[1])
+        """Batches per epoch, the same for every process; the last one may be smaller."""
+        return -(-len(self.keys) // self.batch)
 
     def order(self, epoch: int) -> np.ndarray:
         """Positions of the keys in the order of an epoch, over all processes."""
@@ -106,8 +108,8 @@ class Loader:
         Raises:
             DataError: as `Dataset.read` raised it in a thread, at the batch that it belongs to.
         """
-        order, (rank, world) = self.order(number), self.part
-        shares = (order[i * self.batch : (i + 1) * self.batch][rank::world] for i in range(start, len(self)))
+        order = self.order(number)
+        shares = (self._share(order, index) for index in range(start, len(self)))
         if self.reading.workers == 0:
             for share in shares:
                 began = time.perf_counter()
@@ -132,8 +134,17 @@ class Loader:
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
 
+    def _share(self, order: np.ndarray, index: int) -> np.ndarray:
+        """Positions that this process reads of a batch; -1 - p for a blank of the size of p."""
+        batch, (rank, world) = order[index * self.batch : (index + 1) * self.batch], self.part
+        return batch[rank::world] if rank < len(batch) else -1 - batch[:1]
+
     def _samples(self, positions: np.ndarray, epoch: int, stop: Event) -> list[Sample]:
-        return [self._sample(int(position), epoch) for position in positions if not stop.is_set()]
+        return [
+            self._sample(int(position), epoch) if position >= 0 else _blank(self._sample(-1 - int(position), epoch))
+            for position in positions
+            if not stop.is_set()
+        ]
 
     def _sample(self, position: int, epoch: int) -> Sample:
         sample = self._kept.get(position)
@@ -170,6 +181,14 @@ def collate(samples: Sequence[Sample], gsd: float = 10.0) -> Batch:
         gsd,
         tuple(sample.key for sample in samples),
     )
+
+
+def _blank(sample: Sample) -> Sample:
+    """The same image with all of its label ignored."""
+    target = sample.target
+    if target is not None:
+        target = np.full_like(target, IGNORE if target.dtype.kind == "i" else np.nan)
+    return replace(sample, key=BLANK, target=target)
 
 
 def _padded(array: np.ndarray, size: np.ndarray) -> np.ndarray:
