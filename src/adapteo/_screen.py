@@ -35,7 +35,7 @@ class ScreenObserver(Observer):
 
     def note(self, message: str) -> None:
         """Print a line above the bar."""
-        (self.progress.console if self.progress else self.console).print(message, highlight=False)
+        (self.progress.console if self.progress else self.console).print(message, highlight=False, markup=False)
 
     def steps(self, total: int, done: int) -> None:
         """Draw the bar."""

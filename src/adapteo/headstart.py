@@ -24,8 +24,9 @@ import torch
 from torch import Tensor, nn
 
 from adapteo.config import Train
-from adapteo.contracts import Batch, Task
+from adapteo.contracts import Task
 from adapteo.data.loader import Loader
+from adapteo.errors import DataError
 from adapteo.model import Model
 
 STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
@@ -104,12 +105,15 @@ def store_features(model: Model, loader: Loader, *, dense: bool, last_only: bool
 
     Features of image-level tasks are stored as their mean over the image, which is what image-level decoders read.
     More than 2 GiB goes to a temporary file.
+
+    Raises:
+        DataError: images of several sizes, which one array cannot hold.
     """
     model.eval()
     device = next(model.parameters()).device
     arrays: list[np.ndarray] = []
     targets: list[Tensor] = []
-    size, row = (1, 1), 0
+    size, row = torch.Size((1, 1)), 0
     for batch in loader.epoch(0):
         maps = model.features(batch.to(device))
         maps = maps[-1:] if last_only else maps
@@ -117,25 +121,27 @@ def store_features(model: Model, loader: Loader, *, dense: bool, last_only: bool
         if not arrays:
             total = sum(m[0].numel() for m in maps) * 4 * len(loader.keys)
             arrays = [_allocate((len(loader.keys), *m.shape[1:]), total) for m in maps]
+            size = batch.images.shape[-2:]
+        if dense and batch.images.shape[-2:] != size:
+            here, there = (" x ".join(map(str, pixels)) for pixels in (batch.images.shape[-2:], size))
+            raise DataError(
+                f"'{batch.keys[0]}' has {here} pixels, the images before it {there}; the head start needs one size",
+                fix="cut the images to one size, or go without: train.head_start=false (with train.crop=… for batches)",
+            )
         for array, m in zip(arrays, maps, strict=True):
             array[row : row + len(m)] = m.float().cpu().numpy()
         row += len(batch)
-        size = _padded_size(model, batch)
         assert batch.target is not None, "training batches have targets"
         targets.append(batch.target.cpu())
-    return Stored(arrays, torch.cat(targets), size)
-
-
-def _padded_size(model: Model, batch: Batch) -> tuple[int, int]:
     patch = model.backbone.patch
-    height, width = batch.images.shape[-2:]
-    return -(-height // patch) * patch, -(-width // patch) * patch
+    return Stored(arrays, torch.cat(targets), (-(-size[0] // patch) * patch, -(-size[1] // patch) * patch))
 
 
 def _allocate(shape: tuple[int, ...], total: int) -> np.ndarray:
     if total <= _IN_MEMORY:
         return np.empty(shape, np.float32)
-    return np.memmap(tempfile.TemporaryFile(), np.float32, "w+", shape=shape)
+    with tempfile.TemporaryFile() as file:  # the map keeps a handle of its own
+        return np.memmap(file, np.float32, "w+", shape=shape)
 
 
 @dataclass
@@ -205,8 +211,8 @@ class _Fit:
         optimiser = torch.optim.LBFGS(
             parameters,
             max_iter=_MAX_ITERATIONS,
-            tolerance_grad=1e-5,
-            tolerance_change=1e-6,
+            tolerance_grad=1e-6,
+            tolerance_change=1e-9,
             line_search_fn="strong_wolfe",
         )
 
