@@ -1,12 +1,12 @@
 """Pre-train the `nano` backbone by masked reconstruction on synthetic scenes and write its packaged weights.
 
-    python tools/pretrain_nano.py                      # about 10 minutes on 2 idle CPU cores
+    python tools/pretrain_nano.py                      # about 5 CPU minutes
     python tools/pretrain_nano.py --smoke --out x.safetensors
 
 A masked autoencoder (arXiv 2111.06377): 75 % of the patches are hidden, the encoder sees the rest, a small decoder
 reconstructs the z-scored spectra of the hidden ones; only the encoder is kept. Beside it each visible token says by one
-linear map what its surroundings, mostly hidden, look like (mean and contrast per band). That makes the encoder
-gather context, which plain reconstruction does not within the few minutes of this budget.
+linear map what its surroundings, mostly hidden, look like (mean and contrast per band). It asks the encoder
+for context, and its loss still falls when that of the reconstruction has levelled off.
 
 The scenes are single dates of all three kinds (land cover, flood, burn) from random mixtures of the four training
 regions (`adapteo.data._regions.blend`), so their settings lie between those of the training regions, give or take some
@@ -87,8 +87,8 @@ SMOKE = Recipe(scenes=4, side=40, crop=32, steps=3, batch=4, warmup=1)
 class NearBlock(Block):
     """Block of the decoder whose heads look near first: attention falls with distance, at a rate per head.
 
-    Attending by distance is most of what a decoder of this task has to learn; given for nothing (as ALiBi does for
-    text, arXiv 2108.12409) it saves thousands of steps, and the encoder is trained on the rest from the start.
+    Attending by distance is most of what a decoder of this task has to learn first; it is given for nothing here, as
+    ALiBi does for text (arXiv 2108.12409).
     """
 
     SLOPES = (2.0, 1.0, 0.5, 0.0)
