@@ -22,6 +22,7 @@ import argparse
 import math
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -192,7 +193,7 @@ def make_scenes(recipe: Recipe) -> np.ndarray:
     return scenes
 
 
-def batches(scenes: np.ndarray, recipe: Recipe) -> "np.random.Generator":
+def batches(scenes: np.ndarray, recipe: Recipe) -> Iterator[np.ndarray]:
     """Yield random windows ``(b, 6, crop, crop)`` in float32, turned and mirrored."""
     rng = np.random.default_rng((PRETRAINING, recipe.seed, recipe.scenes))
     for _ in range(recipe.steps):
