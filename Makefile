@@ -5,7 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: demo test test-slow lint format bench docs clean
+.PHONY: help demo test test-slow lint format bench docs clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 demo: $(STAMP)  ## install, then run the main job offline
 	$(BIN)/adapteo demo
@@ -13,21 +16,24 @@ demo: $(STAMP)  ## install, then run the main job offline
 test: $(DEV_STAMP)  ## install, then run the tests
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
-test-slow: $(DEV_STAMP)
+test-slow: $(DEV_STAMP)  ## the tests that need minutes
 	$(BIN)/python -m pytest -m slow
 
-lint: $(DEV_STAMP)
+lint: $(DEV_STAMP)  ## style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(DEV_STAMP)
+format: $(DEV_STAMP)  ## put the code into shape
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 bench: $(DEV_STAMP)  ## speed and memory, as ratios against peers
 	$(BIN)/python -m benchmarks
+
+docs: $(DEV_STAMP)  ## write docs/reference anew from the docstrings
+	$(BIN)/python tools/make_docs.py
 
 $(VENV)/bin/pip:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "AdaptEO needs Python 3.11 or newer; say PYTHON=... to make")'
@@ -42,5 +48,5 @@ $(DEV_STAMP): pyproject.toml constraints.txt | $(VENV)/bin/pip
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	touch $@ $(STAMP)
 
-clean:
+clean:  ## remove the environment and caches
 	rm -rf $(VENV) .coverage .pytest_cache .ruff_cache .mypy_cache dist

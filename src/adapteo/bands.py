@@ -124,7 +124,8 @@ def resolve(name: str, sensor: str | None = None) -> str:
         return distinct.pop()
     listing = ", ".join(f"{canonical} on {key}" for key, canonical in meanings.items())
     raise ConfigError(
-        f"band '{name}' differs between sensors: {listing}", fix="name the sensor, or use the common name"
+        f"band '{name}' differs between sensors: {listing}",
+        fix="name the sensor (`sensor` in the dataset section), or use the common name",
     )
 
 

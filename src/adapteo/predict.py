@@ -16,6 +16,7 @@ from adapteo.windows import Forward, Progress, Rows, Windows, sweep
 __all__ = ["Inputs", "MapLegend", "Windows", "match_bands", "predict_scene"]
 PROBABILITY_STEPS = 10_000
 """Probabilities are stored as integers of 1/10,000."""
+_NAME_BANDS = "name the bands of the file in its order with --bands (in Python: bands=…), e.g. blue,green,red"
 Numbers = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
 
 
@@ -144,7 +145,7 @@ def match_bands(
         return found.pop()
     if len(found) > 1:
         problem = f"the band names of {scene.path} mean different bands on different sensors"
-        raise DataError(problem, allowed=SENSORS, fix="name the sensor")
+        raise DataError(problem, allowed=SENSORS, fix=_NAME_BANDS)
     if not meanings and dataset_order is not None and per_date == len(dataset_order):
         return tuple(list(dataset_order).index(name) + 1 for name in wanted)
     known = {name for m in meanings if len(m) == most for name in m}
@@ -153,7 +154,7 @@ def match_bands(
     raise DataError(
         f"cannot find {lacking} in {scene.path}, which has {per_date} bands per date: {present}",
         allowed=wanted,
-        fix="name the bands in the file, or give their numbers (from 1) in the order of the line above",
+        fix=_NAME_BANDS,
     )
 
 
