@@ -6,8 +6,9 @@ Protocol. Each 224-pixel site is cut into 16 chips of 56 pixels. Of a training s
 12 chips train; which quadrant turns with the seed. The held-out site is only tested. LoRA and full have the same
 budget: the rates of `RATES`, one run each with seed 0, the best on validation is kept for the further seeds; random
 weights get the largest rate. Nothing is chosen on the held-out site, and each fold chooses for itself: another fold's
-validation may hold this fold's site. The probe is the decoder of the head start, fitted on frozen features until the validation loss stalls; the
-pixel baseline is a random forest on the bands of single pixels, its leaf size chosen on validation.
+validation may hold this fold's site. The probe is the decoder of the head start, fitted on frozen features until the
+validation loss stalls; the pixel baseline is a random forest on the bands of single pixels, its leaf size chosen on
+validation.
 
 Scores are of the confusion matrix of the held-out site: IoU of each class that occurs there, and their mean.
 """
