@@ -1,6 +1,6 @@
 """Pre-train the `nano` backbone by masked reconstruction on synthetic scenes and write its packaged weights.
 
-    python tools/pretrain_nano.py                      # about 5 CPU minutes
+    python tools/pretrain_nano.py                      # about 15 CPU minutes
     python tools/pretrain_nano.py --smoke --out x.safetensors
 
 A masked autoencoder (arXiv 2111.06377): 75 % of the patches are hidden, the encoder sees the rest, a small decoder
@@ -68,10 +68,10 @@ class Recipe:
     scenes: int = 3000
     side: int = 96
     crop: int = 48
-    steps: int = 1000
+    steps: int = 3000
     batch: int = 32
     rate: float = 2e-3
-    warmup: int = 60
+    warmup: int = 100
     decay: float = 0.05
     masked: float = 0.75
     asked: float = 0.5
@@ -250,7 +250,7 @@ def _rate(step: int, recipe: Recipe) -> float:
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--out", type=Path, default=TARGET, help="file to write (default: the packaged one)")
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads; part of what makes the bytes the same")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; part of what makes the bytes the same")
     parser.add_argument("--smoke", action="store_true", help="a few steps on a few scenes, to see that it runs")
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
