@@ -18,7 +18,8 @@ from adapteo.checkpoint import read_state, save_tensors
 from adapteo.contracts import Batch
 from adapteo.errors import ConfigError, DataError, WeightsError
 from adapteo.model import predict_logits
-from adapteo.train import Trainer, score
+from adapteo.scoring import score
+from adapteo.train import Trainer
 from tiny import TinyBackbone
 from toy import BANDS, CLASSES, Toy, spell
 

@@ -5,6 +5,7 @@ import errno
 import os
 import shlex
 import signal
+import sys
 import threading
 import time
 
@@ -13,11 +14,13 @@ import torch
 
 import adapteo
 from adapteo import checkpoint, config, experiment, train
+from adapteo._processes import launch, stop_signals
 from adapteo.assembly import assemble, loader
 from adapteo.checkpoint import load_state, read_state
 from adapteo.contracts import adapt, trainable
 from adapteo.errors import AdaptEOError, ConfigError, DataError, Interrupted, WeightsError
-from adapteo.train import Observer, launch, score, total_weight
+from adapteo.scoring import score, total_weight
+from adapteo.train import Observer
 from toy import Toy, command, other, spell, start, write_config
 
 ALWAYS = ("train.augment=d4+crop", "method.dropout=0.2")
@@ -171,7 +174,7 @@ def test_the_command_that_is_printed_works_as_it_stands(tmp_path):
 
 
 def test_a_second_signal_stops_at_once():
-    with train._stop_signals() as event:
+    with stop_signals() as event:
         signal.raise_signal(signal.SIGTERM)
         assert event.is_set()
         with pytest.raises(KeyboardInterrupt):
@@ -182,7 +185,7 @@ def test_signals_are_left_alone_outside_the_main_thread():
     found = []
 
     def look():
-        with train._stop_signals() as event:
+        with stop_signals() as event:
             found.append((event.is_set(), signal.getsignal(signal.SIGINT)))
 
     thread = threading.Thread(target=look)
@@ -426,3 +429,21 @@ def test_too_little_gpu_memory_gets_advice():
 
 def test_toy_reads_the_same_twice():
     assert (Toy().read("train-00").image == Toy().read("train-00").image).all()
+
+
+def test_tensorboard_when_asked(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    run = spell(tmp_path / "a", "train.tensorboard=true")
+    with pytest.raises(Interrupted):
+        experiment.fit(run, observer=StopAt(4))
+    experiment.fit(run, resume=True)
+    events = EventAccumulator(str(run.out / "tensorboard")).Reload()
+    found = [(event.step, event.value) for event in events.Scalars("val_miou")]
+    assert found == [(int(row["epoch"]), pytest.approx(float(row["val_miou"]))) for row in log(run.out)]
+
+
+def test_tensorboard_that_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ConfigError, match="train.tensorboard needs the package tensorboard"):
+        experiment.fit(spell(tmp_path / "a", "train.tensorboard=true", "train.head_start=false"))

@@ -3,7 +3,7 @@
 runs/<name>/ config.yaml         the run with every default spelt out
              adapter/            the best state on validation, see `adapteo.checkpoint`
              probe.safetensors   the decoder after the head start, and probe.json
-             log.csv             a row for each epoch
+             log.csv             a row for each epoch; and tensorboard/ when asked for
              run.json            parameters, memory, time, versions, validation metrics
              state.pt            for --resume
 """
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from adapteo import config, meter
+from adapteo._processes import launch, together
 from adapteo.assembly import Assembled, assemble, loader
 from adapteo.checkpoint import save_adapter, save_tensors, write_json
 from adapteo.config import Run
@@ -26,7 +27,7 @@ from adapteo.files import replacing, unwritable
 from adapteo.fitted import ADAPTER, CONFIG_FILE, PROBE_FACTS, PROBE_FILE, RUN_FILE, FittedRun, load
 from adapteo.headstart import fit_head
 from adapteo.model import decoder_state
-from adapteo.train import STATE_FILE, Observer, Trainer, launch, together
+from adapteo.train import STATE_FILE, Observer, Trainer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

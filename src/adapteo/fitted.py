@@ -39,7 +39,8 @@ from adapteo.figures import Item, confusion_figure, curves_figure, samples_figur
 from adapteo.files import replacing
 from adapteo.model import Model, predict_logits
 from adapteo.predict import Inputs, MapLegend, Windows, match_bands, predict_scene
-from adapteo.train import LOG_FILE, score
+from adapteo.scoring import score
+from adapteo.train import LOG_FILE
 
 ADAPTER, CONFIG_FILE, RUN_FILE = "adapter", "config.yaml", "run.json"
 PROBE_FILE, PROBE_FACTS = "probe.safetensors", "probe.json"

@@ -10,46 +10,36 @@ and resumed computes what an uninterrupted one does, and a data-parallel one wha
 """
 
 import contextlib
-import csv
 import math
 import shlex
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from adapteo._log import check_board, write_board, write_log
+from adapteo._processes import stop_signals
 from adapteo._schedule import Best, Schedule
 from adapteo.checkpoint import load_state, save_state
 from adapteo.config import Train
 from adapteo.contracts import Batch, Task, trainable
-from adapteo.data.loader import BLANK, Loader
-from adapteo.errors import AdaptEOError, ConfigError, Interrupted, WeightsError
-from adapteo.files import replacing
+from adapteo.data.loader import Loader
+from adapteo.errors import AdaptEOError, Interrupted, WeightsError
 from adapteo.meter import Meter, count_activations, count_state
-from adapteo.model import Model, frozen_in_eval, predict_logits
+from adapteo.model import Model, frozen_in_eval
+from adapteo.scoring import score, target_of, total_weight
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-STATE_FILE, LOG_FILE = "state.pt", "log.csv"
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A model's scores on a split: keys, statistics ``(n, k)`` of `Task.statistics`, and the mean loss, or NaN."""
-
-    keys: tuple[str, ...]
-    statistics: Tensor
-    loss: float
+STATE_FILE, LOG_FILE, BOARD_FOLDER = "state.pt", "log.csv", "tensorboard"
 
 
 class Observer:
@@ -69,44 +59,6 @@ class Observer:
 
     def finished(self) -> None:
         """Training has ended, for whatever reason."""
-
-
-def launch(train: Train) -> "Fabric":
-    """Set up devices, precision and processes.
-
-    Raises:
-        ConfigError: when the machine has no such device.
-    """
-    from lightning_fabric import Fabric
-
-    precision: Literal["32-true", "bf16-mixed"] = "32-true" if train.precision == "fp32" else "bf16-mixed"
-    strategy = "ddp" if train.devices > 1 else "auto"
-    accelerator = "gpu" if train.accelerator == "cuda" else train.accelerator
-    try:
-        fabric = Fabric(accelerator=accelerator, devices=train.devices, strategy=strategy, precision=precision)
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ConfigError(f"train.accelerator '{train.accelerator}' with {train.devices} devices: {reason}") from error
-    fabric.launch()
-    return fabric
-
-
-@contextlib.contextmanager
-def together(fabric: "Fabric") -> Iterator[None]:
-    """Say so when a run fails here only because another of its processes did; release what the processes share."""
-    try:
-        yield
-    except Interrupted as stopped:
-        if fabric.is_global_zero:
-            raise
-        raise SystemExit(130) from stopped  # one message is enough
-    except RuntimeError as error:
-        if fabric.world_size > 1 and any(word in str(error) for word in ("gloo", "NCCL", "Connection", "Broken pipe")):
-            raise AdaptEOError("another process of this run has failed; its message is beside this one") from error
-        raise
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
 
 
 @dataclass
@@ -142,6 +94,8 @@ class Trainer:
             Interrupted: Ctrl-C or SIGTERM; the state is saved.
             AdaptEOError: the loss is no longer a number, or the memory does not suffice.
         """
+        if self.train.tensorboard:
+            check_board()
         self._set_up()
         self.val_weight = total_weight(self.task, self.loaders[1], self.fabric)
         if resume and (self.folder / STATE_FILE).is_file():
@@ -151,7 +105,7 @@ class Trainer:
             self._save()
         observer.steps(self.train.epochs * self.groups, self.epoch * self.groups + self.group)
         try:
-            with _stop_signals() as self.stopping, _memory_advice(self.train):
+            with stop_signals() as self.stopping, _memory_advice(self.train):
                 while self.epoch < self.train.epochs and not self._stale():
                     self._run_epoch(observer)
         finally:
@@ -220,7 +174,7 @@ class Trainer:
         first = self.meter.steps == 0
         with self.meter.step(world * sum(len(batch) for batch in group)):
             group = [batch.to(self.fabric.device) for batch in group]
-            weight = torch.stack([self.task.weight(_target(batch)) for batch in group]).sum(0)
+            weight = torch.stack([self.task.weight(target_of(batch)) for batch in group]).sum(0)
             weight = self._sum(weight)
             total = torch.zeros((), device=self.fabric.device)
             for index, batch in enumerate(group):
@@ -229,7 +183,7 @@ class Trainer:
                     hooks = count_activations(self.model, self.meter.memory)
                 with self.fabric.no_backward_sync(self.module, enabled=index < len(group) - 1):
                     with hooks:
-                        loss = self.task.loss(self.module(batch), _target(batch), weight)
+                        loss = self.task.loss(self.module(batch), target_of(batch), weight)
                     self.fabric.backward(loss * world)  # data-parallel training averages; the loss is a sum
                 total += loss.detach()
             if self.train.clip:
@@ -299,6 +253,8 @@ class Trainer:
         }
         save_state(self.folder / STATE_FILE, state)
         write_log(self.folder / LOG_FILE, self.history)
+        if self.train.tensorboard and self.group == 0:
+            write_board(self.folder / BOARD_FOLDER, self.history[-1])
 
     def _restore(self) -> None:
         state = load_state(self.folder / STATE_FILE)
@@ -319,63 +275,6 @@ class Trainer:
         self.meter.restore(state["meter"])
         position = state["position"]
         self.epoch, self.group, self.loss_sum = position["epoch"], position["group"], position["loss_sum"]
-
-
-def score(
-    module: nn.Module, task: Task, loader: Loader, fabric: "Fabric | None" = None, weight: Tensor | None = None
-) -> Scored:
-    """Score a model on a split; with several processes each takes its share, and all get the whole.
-
-    Args:
-        module: `Model`, or what Fabric made of it.
-        task: gives statistics and loss.
-        loader: of the split, not shuffled.
-        fabric: None for the device that the model is on.
-        weight: of `total_weight`; None when the loss is of no interest.
-    """
-    device = next(module.parameters()).device
-    keys: list[str] = []
-    rows: list[Tensor] = []
-    loss = torch.tensor(math.nan if weight is None else 0.0, dtype=torch.float64)
-    for batch in loader.epoch(0):
-        batch = batch.to(device)
-        logits = predict_logits(module, batch)
-        if batch.keys == (BLANK,):
-            continue
-        if weight is not None:
-            loss += task.loss(logits, _target(batch), weight.to(device)).double().cpu()
-        rows.append(task.statistics(logits, _target(batch)).cpu())
-        keys += batch.keys
-    part = (keys, torch.cat(rows) if rows else torch.zeros(0, 0), float(loss))
-    parts = [part]
-    if fabric is not None and fabric.world_size > 1:
-        parts = [part] * fabric.world_size
-        dist.all_gather_object(parts, part)
-    order = sorted((key, process, row) for process, (ks, _, _) in enumerate(parts) for row, key in enumerate(ks))
-    statistics = torch.stack([parts[process][1][row] for _, process, row in order])
-    return Scored(tuple(key for key, _, _ in order), statistics, sum(p[2] for p in parts))
-
-
-def total_weight(task: Task, loader: Loader, fabric: "Fabric | None") -> Tensor:
-    """Normaliser of the loss over a whole split, from the targets alone."""
-    weight = torch.stack([task.weight(_target(batch)) for batch in loader.epoch(0)]).sum(0)
-    if fabric is not None and fabric.world_size > 1:
-        weight = weight.to(fabric.device)
-        dist.all_reduce(weight)
-    return weight
-
-
-def write_log(path: Path, history: list[dict[str, float]]) -> None:
-    """Write one CSV row per epoch; epoch 0 is the state before training."""
-    with replacing(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(history[0]))
-        writer.writeheader()
-        writer.writerows(history)
-
-
-def _target(batch: Batch) -> Tensor:
-    assert batch.target is not None, "training and test batches have targets"
-    return batch.target
 
 
 def _moving_parts(model: Model) -> dict[str, Tensor]:
@@ -409,27 +308,6 @@ def _mix(*numbers: int) -> int:
     for number in numbers:
         mixed = (mixed * 1_000_003 + number + 1) % 2**63
     return mixed
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[threading.Event]:
-    """Ctrl-C and SIGTERM set an event, so that the running step can end; a second one stops at once."""
-    event = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield event
-        return
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        if event.is_set():
-            raise KeyboardInterrupt
-        event.set()
-
-    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield event
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
