@@ -26,6 +26,13 @@ def test_what_was_there_survives_a_failure(tmp_path, error):
     assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
+def test_files_have_the_rights_of_other_new_files(tmp_path):
+    (tmp_path / "other").touch()
+    with replacing(tmp_path / "a") as beside:
+        beside.touch(0o600)
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_a_folder_is_exchanged_as_a_whole(tmp_path):
     folder = tmp_path / "adapter"
     for round_ in ("first", "second"):

@@ -25,6 +25,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
+        if temporary.is_file():
+            temporary.chmod(0o666 & ~_umask())  # some writers make their files private
         _exchange(temporary, path)
     except OSError as error:
         raise unwritable(path, error) from error
@@ -56,6 +58,13 @@ def _exchange(temporary: Path, path: Path) -> None:
         shutil.rmtree(aside)
     else:
         temporary.replace(path)
+
+
+def _umask() -> int:
+    """What the user takes away from the rights of new files; it can only be read by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def _remove(path: Path) -> None:
