@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -231,6 +232,32 @@ def test_dates_and_places_reach_the_backbone(tmp_path):
     assert seen[1].latlon[0].tolist() == pytest.approx([49.6, 9.0], abs=0.1)
 
 
+def test_a_run_maps_scenes_where_its_training_data_are_not(tmp_path):
+    """What a model has to know about its data is in the adapter's card."""
+    chips = tmp_path / "chips"
+    chips.mkdir()
+    toy = Toy()
+    for i, key in enumerate(toy.split("train")[:8]):
+        sample = toy.read(key)
+        write_scene(chips / f"{i}_image.tif", sample.image[0])
+        write_scene(chips / f"{i}_mask.tif", sample.target[None].astype(np.uint8), ("mask",))
+    data = {"name": "folder", "root": str(chips), "images": "*_image.tif", "masks": "*_mask.tif"}
+    splits = {"by": "random", "fractions": [0.5, 0.25, 0.25]}
+    made = adapteo.fit(
+        {
+            "dataset": {**data, "class_names": list(CLASSES), "ignore": 255, "splits": splits},
+            "backbone": "tiny:TinySpec", "method": "lora", "decoder": "linear",
+            "train": {"epochs": 1, "batch": 4}, "out": str(tmp_path / "run"),
+        },
+        show=False,
+    )  # fmt: skip
+    scene = write_scene(tmp_path / "scene.tif", toy.read("test-00").image[0])
+    made.predict(scene, tmp_path / "here.tif")
+    shutil.rmtree(chips)
+    adapteo.load(tmp_path / "run").predict(scene, tmp_path / "there.tif")
+    assert (tmp_path / "here.tif").read_bytes() == (tmp_path / "there.tif").read_bytes()
+
+
 # --------------------------------------------------------------------------------------------------- merge
 
 
@@ -246,7 +273,7 @@ def test_a_merged_checkpoint_is_an_ordinary_one(tmp_path, method):
     torch.testing.assert_close(predict_logits(model, Batch(images())), before, atol=1e-5, rtol=1e-5)
     card = json.loads((tmp_path / "merged.json").read_text())
     assert card["merged"]
-    assert card["classes"] == list(CLASSES)
+    assert card["imagery"]["classes"] == list(CLASSES)
 
 
 def test_prompts_cannot_be_merged(tmp_path):

@@ -1,6 +1,7 @@
 """The processes of a run: started, stopped by a signal between two steps, and failing together."""
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ def launch(train: Train) -> "Fabric":
     """
     from lightning_fabric import Fabric
 
+    for name in ("lightning_fabric", "lightning.fabric"):  # what it says about itself is no news to the user
+        logging.getLogger(name).setLevel(logging.WARNING)
     precision: Literal["32-true", "bf16-mixed"] = "32-true" if train.precision == "fp32" else "bf16-mixed"
     strategy = "ddp" if train.devices > 1 else "auto"
     accelerator = "gpu" if train.accelerator == "cuda" else train.accelerator

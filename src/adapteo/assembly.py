@@ -1,7 +1,8 @@
 """From a configuration to the parts of a run: model with its base weights, and loaders of the splits."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -16,6 +17,36 @@ from adapteo.model import Model, features
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+
+@dataclass(frozen=True)
+class Imagery:
+    """What a model has to know about the images and labels it works on; written into the adapter's card.
+
+    With it a model can be loaded and map scenes where the training data are not at hand.
+
+    Attributes:
+        bands: canonical names of all bands of the dataset, in order.
+        frames, gsd, classes, colours: as in `adapteo.contracts.Dataset`.
+    """
+
+    bands: tuple[str, ...]
+    frames: int
+    gsd: float
+    classes: tuple[str, ...]
+    colours: Mapping[int, tuple[int, int, int]] | None
+
+    @classmethod
+    def of(cls, dataset: Dataset) -> "Imagery":
+        """Ask a dataset."""
+        return cls(dataset.bands, dataset.frames, dataset.gsd, dataset.classes, dataset.colours)
+
+    @classmethod
+    def from_card(cls, card: Mapping[str, Any]) -> "Imagery":
+        """Read what was written into an adapter's card."""
+        saved = card["imagery"]
+        colours = saved["colours"] and {int(index): tuple(rgb) for index, rgb in saved["colours"].items()}
+        return cls(tuple(saved["bands"]), saved["frames"], saved["gsd"], tuple(saved["classes"]), colours)
 
 
 @dataclass(frozen=True)
@@ -35,29 +66,31 @@ class Assembled:
     left_out: tuple[str, ...]
 
 
-def assemble(run: Run, normalisation: Normalisation | None = None) -> Assembled:
+def assemble(run: Run, imagery: Imagery | None = None, normalisation: Normalisation | None = None) -> Assembled:
     """Build backbone, base weights and decoder for a run's dataset.
 
     Args:
         run: the configuration; everything new is drawn from its seed.
+        imagery: of an earlier training; None to ask the dataset.
         normalisation: of an earlier training; None for what the configuration asks.
 
     Raises:
         ConfigError: when the backbone takes none of the dataset's bands.
         WeightsError: when the base weights do not fit.
     """
-    bands = run.backbone.accepts(run.dataset.bands)
+    imagery = imagery or Imagery.of(run.dataset)
+    bands = run.backbone.accepts(imagery.bands)
     if not bands:
         raise ConfigError(
-            f"the backbone takes none of the dataset's bands ({', '.join(run.dataset.bands)})",
+            f"the backbone takes none of the dataset's bands ({', '.join(imagery.bands)})",
             fix="choose another backbone (`adapteo list backbones`), or correct dataset.bands",
         )
     torch.manual_seed(run.train.seed)
-    backbone = run.backbone.build(bands, run.dataset.frames)
+    backbone = run.backbone.build(bands, imagery.frames)
     base = load_base(backbone, run.backbone.weights)
     torch.manual_seed(run.train.seed)
-    decoder = run.decoder.build(features(backbone), run.task.outputs(run.dataset.classes), run.task.dense)
-    left_out = tuple(band for band in run.dataset.bands if band not in bands)
+    decoder = run.decoder.build(features(backbone), run.task.outputs(imagery.classes), run.task.dense)
+    left_out = tuple(band for band in imagery.bands if band not in bands)
     return Assembled(Model(backbone, decoder, normalisation or _normalisation(run, backbone)), base, bands, left_out)
 
 

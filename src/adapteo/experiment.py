@@ -18,7 +18,7 @@ import torch
 
 from adapteo import config, meter
 from adapteo._processes import launch, together
-from adapteo.assembly import Assembled, assemble, loader
+from adapteo.assembly import Assembled, Imagery, assemble, loader
 from adapteo.checkpoint import save_adapter, save_tensors, write_json
 from adapteo.config import Run
 from adapteo.contracts import adapt
@@ -90,6 +90,8 @@ def _train(run: Run, fabric: "Fabric", observer: Observer, resume: bool) -> None
         keep_best=keep,
     )
     counted, best = trainer.fit(observer, resume=resume)
+    if best.epoch == 0 and run.train.head_start:
+        observer.note("no epoch was better on validation than the linear probe, which is kept; try a lower train.rate")
     if fabric.is_global_zero:
         facts |= counted.facts()
         facts |= {"epochs": trainer.epoch, "best_epoch": best.epoch, "validation": best.metrics}
@@ -159,11 +161,9 @@ def _facts(run: Run, assembled: Assembled, device: torch.device) -> dict[str, An
         "task": config.name_of(run.task),
         "base": asdict(assembled.base),
         "bands": assembled.bands,
-        "frames": run.dataset.frames,
-        "gsd": run.dataset.gsd,
+        "imagery": asdict(Imagery.of(run.dataset)),
         "image_size": [run.train.crop] * 2 if run.train.crop else list(first.image.shape[-2:]),
         "normalisation": asdict(model.normalisation),
-        "classes": run.dataset.classes,
         "dataset": {
             "name": config.name_of(run.dataset),
             "fingerprint": run.dataset.fingerprint(),

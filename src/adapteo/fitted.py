@@ -18,7 +18,7 @@ from rich.console import Console
 from torch import Tensor
 
 from adapteo import config
-from adapteo.assembly import assemble, loader, splits
+from adapteo.assembly import Imagery, assemble, loader, splits
 from adapteo.bands import resolve_all
 from adapteo.checkpoint import (
     check_base,
@@ -88,6 +88,7 @@ class FittedRun:
         run: its configuration.
         model: in evaluation mode, with the best weights on validation.
         bands: that the model takes.
+        imagery: what it was trained on, also where the dataset is not at hand.
         card: what the adapter's card.json says.
     """
 
@@ -95,6 +96,7 @@ class FittedRun:
     run: Run
     model: Model
     bands: tuple[str, ...]
+    imagery: Imagery
     card: Mapping[str, Any]
 
     # ------------------------------------------------------------------------------------------ test
@@ -140,7 +142,8 @@ class FittedRun:
         """The untouched backbone with the decoder of the head start, where there was one."""
         if not (self.folder / PROBE_FILE).is_file():
             return []
-        model = assemble(self.run, self.model.normalisation).model  # random base weights come from the seed again
+        # Random base weights come from the seed again.
+        model = assemble(self.run, self.imagery, self.model.normalisation).model
         model.decoder.load_state_dict(read_state(self.folder / PROBE_FILE))
         return [model.to(next(self.model.parameters()).device).eval()]
 
@@ -183,7 +186,7 @@ class FittedRun:
                 return None
             return torch.from_numpy(np.asarray(values, np.float32)).expand(len(images), *np.shape(values)).to(device)
 
-        batch = Batch(images.to(device), None, repeated(dates), repeated(latlon), self.run.dataset.gsd)
+        batch = Batch(images.to(device), None, repeated(dates), repeated(latlon), self.imagery.gsd)
         return predict_logits(self.model, batch)
 
     def predict(
@@ -220,7 +223,7 @@ class FittedRun:
             )
         out = Path(out)
         paths = [Path(scenes)] if isinstance(scenes, str | Path) else [Path(path) for path in scenes]
-        frames = self.run.dataset.frames
+        frames = self.imagery.frames
         if len(paths) == frames or len(paths) == 1:
             jobs = [(paths, out)]
         else:
@@ -235,7 +238,6 @@ class FittedRun:
 
     def _inputs(self, scene: Scene, frames: int, bands: Sequence[str], scaling: tuple[float, float] | None) -> Inputs:
         """Find the model's bands in a file, and what its numbers mean."""
-        dataset = self.run.dataset
         if bands:
             names = resolve_all(bands)
             lacking = [band for band in self.bands if band not in names]
@@ -248,11 +250,11 @@ class FittedRun:
                 )
             indexes = tuple(names.index(band) + 1 for band in self.bands)
         else:
-            indexes = match_bands(scene, self.bands, None, dataset.bands, frames=frames)
+            indexes = match_bands(scene, self.bands, None, self.imagery.bands, frames=frames)
         overview = _overview(scene, indexes)
-        scale, offset = scaling or dataset.radiometry(overview)
+        scale, offset = scaling or self.run.dataset.radiometry(overview)
         check_range(overview * scale + offset, self.bands, scale, scene.path)
-        return Inputs(indexes, dataset.frames, scale, offset)
+        return Inputs(indexes, self.imagery.frames, scale, offset)
 
     def _predict_one(
         self,
@@ -262,7 +264,7 @@ class FittedRun:
         place: tuple[np.ndarray | None, np.ndarray | None],
         wanted: tuple[bool, Progress | None],
     ) -> None:
-        dataset, task = self.run.dataset, self.run.task
+        imagery, task = self.imagery, self.run.task
         latlon, dates = place
 
         def forward(images: Tensor) -> Tensor:
@@ -274,7 +276,7 @@ class FittedRun:
             forward,
             paths,
             out,
-            MapLegend(dataset.classes or ("value",), dataset.colours, config.name_of(task)),
+            MapLegend(imagery.classes or ("value",), imagery.colours, config.name_of(task)),
             inputs=inputs,
             windows=Windows(size=size, multiple=patch),
             probabilities=wanted[0],
@@ -314,13 +316,14 @@ def load(folder: str | Path) -> FittedRun:
     folder = Path(folder)
     card = read_card(folder / ADAPTER)
     run = config.load(folder / CONFIG_FILE, [f"out={json.dumps(str(folder), ensure_ascii=False)}"])
-    assembled = assemble(run, _normalisation(card))
+    imagery = Imagery.from_card(card)
+    assembled = assemble(run, imagery, _normalisation(card))
     check_base(assembled.base, card)
     torch.manual_seed(run.train.seed)
     model = assembled.model
     adapt(model.backbone, run.method)
     model.decoder.load_state_dict(load_adapter(folder / ADAPTER, model.backbone, run.method))
-    return FittedRun(folder, run, model.to(best_device(run)).eval(), assembled.bands, card)
+    return FittedRun(folder, run, model.to(best_device(run)).eval(), assembled.bands, imagery, card)
 
 
 def best_device(run: Run) -> torch.device:
