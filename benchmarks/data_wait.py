@@ -41,9 +41,7 @@ def main() -> None:
         )  # fmt: skip
         paths = sorted(root.glob("*_image.tif"))
         bare = _rate(lambda: [read_raster(path, masked=False) for path in paths], CHIPS)
-        print(
-            f"bare rasterio reads, one thread                {bare:6.0f} chips/s   (the figures in brackets are shares of it)"
-        )
+        print(f"bare rasterio reads, one thread                {bare:6.0f} chips/s   (1.00)")
         for workers in (0, 1, 2):
             ours = Loader(run.dataset, run.dataset.split("train"), BATCH, reading=Reading(workers, memory=0.0))
             rate = _rate(lambda ours=ours: list(ours.epoch(0)), len(ours.keys))

@@ -52,9 +52,8 @@ def together(fabric: "Fabric") -> Iterator[None]:
         if fabric.world_size > 1 and any(word in str(error) for word in ("gloo", "NCCL", "Connection", "Broken pipe")):
             raise AdaptEOError("another process of this run has failed; its message is beside this one") from error
         raise
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+    if dist.is_initialized():  # not after a failure, when this would wait for processes that are gone
+        dist.destroy_process_group()
 
 
 @contextlib.contextmanager

@@ -97,19 +97,19 @@ class Trainer:
         if self.train.tensorboard:
             check_board()
         self._set_up()
-        self.val_weight = total_weight(self.task, self.loaders[1], self.fabric)
-        if resume and (self.folder / STATE_FILE).is_file():
-            self._restore()
-        else:
-            self._validate_and_keep(0)
-            self._save()
-        observer.steps(self.train.epochs * self.groups, self.epoch * self.groups + self.group)
-        try:
-            with stop_signals() as self.stopping, _memory_advice(self.train):
+        with stop_signals() as self.stopping, _memory_advice(self.train):
+            self.val_weight = total_weight(self.task, self.loaders[1], self.fabric)
+            if resume and (self.folder / STATE_FILE).is_file():
+                self._restore()
+            else:
+                self._validate_and_keep(0)
+                self._save()
+            observer.steps(self.train.epochs * self.groups, self.epoch * self.groups + self.group)
+            try:
                 while self.epoch < self.train.epochs and not self._stale():
                     self._run_epoch(observer)
-        finally:
-            observer.finished()
+            finally:
+                observer.finished()
         return self.meter, self.best
 
     def _set_up(self) -> None:
