@@ -103,6 +103,15 @@ def run(way: Way, seed: int, rate: float | None, arguments: argparse.Namespace) 
     return scores
 
 
+def runs_of(way: Way, arguments: argparse.Namespace) -> tuple[list[dict[str, float]], float | None]:
+    """Choose the rate on validation with the first seed, then run all seeds; return their scores and the rate."""
+    rate = None
+    if way.trained:
+        tried = {rate: run(way, SEEDS[0], rate, arguments)["val"] for rate in RATES[way.name]}
+        rate = max(tried, key=lambda r: tried[r])
+    return [run(way, seed, rate, arguments) for seed in SEEDS], rate
+
+
 def pixel_baseline(seed: int, arguments: argparse.Namespace) -> dict[str, float]:
     """Logistic regression on each band's mean and standard deviation."""
     from sklearn.linear_model import LogisticRegression
@@ -129,15 +138,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("data", "weights", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--only", choices=[way.name for way in WAYS], help="run this way and stop, e.g. side by side")
     arguments = parser.parse_args()
+    if arguments.only:
+        runs_of(next(way for way in WAYS if way.name == arguments.only), arguments)
+        return
     rows: dict[str, list[dict[str, float]]] = {"pixel statistics": [pixel_baseline(s, arguments) for s in SEEDS]}
     chosen: dict[str, float] = {}
     for way in WAYS:
-        rate = None
-        if way.trained:
-            tried = {rate: run(way, 0, rate, arguments)["val"] for rate in RATES[way.name]}
-            rate = chosen[way.name] = max(tried, key=lambda r: tried[r])
-        rows[way.name] = [run(way, seed, rate, arguments) for seed in SEEDS]
+        rows[way.name], rate = runs_of(way, arguments)
+        if rate:
+            chosen[way.name] = rate
     text = markdown(rows, chosen)
     print(text)
     with replacing(arguments.out / "eurosat.md") as beside:
