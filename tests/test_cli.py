@@ -32,10 +32,10 @@ class Fitted:
     def test(self, show=False):
         self.calls.append(("test", self.folder, show))
 
-    def predict(self, scenes, out, *, bands, scaling, probabilities, progress):
+    def predict(self, scenes, out, *, bands, sensor, scaling, probabilities, progress):
         progress(1, 2)
         progress(2, 2)
-        self.calls.append(("predict", self.folder, list(scenes), out, probabilities, bands, scaling))
+        self.calls.append(("predict", self.folder, list(scenes), out, probabilities, bands, scaling, sensor))
         return out
 
     def merge(self, out):
@@ -93,13 +93,27 @@ def test_test(calls):
 def test_predict(calls):
     result = run("predict", "runs/flood", "a.tif", "b.tif", "--out", "maps", "--probabilities")
     assert result.exit_code == 0, result.output
-    assert calls == [("predict", Path("runs/flood"), [Path("a.tif"), Path("b.tif")], Path("maps"), True, [], None)]
+    assert calls == [
+        ("predict", Path("runs/flood"), [Path("a.tif"), Path("b.tif")], Path("maps"), True, [], None, None)
+    ]
     assert result.stdout == "wrote maps\n"
 
 
 def test_predict_with_named_bands_and_scale(calls):
-    run("predict", "r", "a.tif", "--out", "m.tif", "--bands", "blue,green red", "--scale", "1e-4", "--offset", "-0.1")
-    assert calls[0][-2:] == (["blue", "green", "red"], (1e-4, -0.1))
+    run(
+        "predict",
+        "r",
+        "a.tif",
+        "--out",
+        "m.tif",
+        "--bands",
+        "blue,green red",
+        "--scale",
+        "1e-4",
+        "--offset=-0.1",
+        "--sensor=landsat8",
+    )
+    assert calls[0][-3:] == (["blue", "green", "red"], (1e-4, -0.1), "landsat8")
 
 
 def test_merge(calls):

@@ -48,7 +48,7 @@ def test_cosine_is_that_of_pytorch():
 
 @pytest.mark.parametrize("name", ["plateau", "cosine", "constant"])
 def test_warm_up_rises_to_the_whole_rate(name):
-    schedule = Schedule(Train(schedule=name, warmup=4), 1000)
+    schedule = Schedule(Train(schedule=name), 1000, warmup=4)
     assert [schedule.factor(step) for step in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
     assert schedule.factor(4) == 1.0
 

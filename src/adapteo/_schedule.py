@@ -17,19 +17,21 @@ class Schedule:
     Attributes:
         train: the run's training configuration.
         total_steps: optimiser steps of the whole run.
+        warmup: optimiser steps over which the factor rises linearly from 0.
     """
 
     train: Train
     total_steps: int
+    warmup: int = 0
     plateau: float = 1.0
     best: float = math.inf
     stalled: int = 0
 
     def factor(self, step: int) -> float:
         """Return what the rates are multiplied by at optimiser step ``step`` (from 0)."""
-        warm = min(1.0, (step + 1) / self.train.warmup) if self.train.warmup else 1.0
+        warm = min(1.0, (step + 1) / self.warmup) if self.warmup else 1.0
         if self.train.schedule == "cosine":
-            past = max(0, step - self.train.warmup) / max(1, self.total_steps - self.train.warmup)
+            past = max(0, step - self.warmup) / max(1, self.total_steps - self.warmup)
             return warm * 0.5 * (1 + math.cos(math.pi * min(1.0, past)))
         return warm * self.plateau
 

@@ -141,6 +141,9 @@ def predict(
     bands: Annotated[
         str, typer.Option(help="Names of the file's bands in order, e.g. blue,green,red,nir08; if it does not tell.")
     ] = "",
+    sensor: Annotated[
+        str | None, typer.Option(help="sentinel2, hls_s30, hls_l30 or landsat8, where names such as B5 need it.")
+    ] = None,
     scale: Annotated[
         float | None, typer.Option(help="Reflectance = stored value x scale + offset, if not as in training.")
     ] = None,
@@ -158,6 +161,7 @@ def predict(
             scenes,
             out,
             bands=bands.replace(",", " ").split(),
+            sensor=sensor,
             scaling=None if scale is None else (scale, offset),
             probabilities=probabilities,
             progress=lambda done, total: bar.update(task, completed=done, total=total),

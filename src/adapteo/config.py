@@ -21,6 +21,9 @@ from adapteo.errors import ConfigError, closest
 class Train:
     """How to train; the defaults are the protocol of arXiv 2504.17397 (AdamW, plateau schedule, early stop, D4).
 
+    With two additions, because here the decoder is fitted before: an epoch of warm-up, and clipped gradients. Without
+    them the first steps can undo the head start (``warmup: 0`` and ``clip: null`` give the paper's).
+
     Attributes:
         epochs: most passes over the training split; early stopping usually ends sooner.
         batch: samples per step, over all devices.
@@ -34,7 +37,8 @@ class Train:
 
         schedule: "plateau" halves the rate when the validation loss stalls, "cosine" falls to 0 over `epochs`,
             "constant" leaves it.
-        warmup: optimiser steps over which the rate first rises linearly from 0.
+        warmup: optimiser steps over which the rate first rises linearly from 0; null for one epoch (or a
+            quarter of all steps, if that is less) after a head start, else 0.
         plateau_patience: epochs without a lower validation loss before "plateau" acts.
         plateau_factor: what "plateau" multiplies the rate by.
         patience: epochs without a better validation score after which training stops; null to run all `epochs`.
@@ -60,10 +64,10 @@ class Train:
     rate: float | None = None
     head_rate: float | None = None
     weight_decay: float = 0.01
-    clip: float | None = None
+    clip: float | None = 1.0
 
     schedule: Literal["plateau", "cosine", "constant"] = "plateau"
-    warmup: int = 0
+    warmup: int | None = None
     plateau_patience: int = 4
     plateau_factor: float = 0.5
     patience: int | None = 15

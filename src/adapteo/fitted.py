@@ -35,7 +35,7 @@ from adapteo.data.radiometry import check_range
 from adapteo.data.raster import Scene, open_scene
 from adapteo.errors import ConfigError, DataError
 from adapteo.evaluate import ALL, Scores, Table, table
-from adapteo.figures import Item, confusion_figure, curves_figure, samples_figure, true_colour
+from adapteo.figures import Item, colours_of, confusion_figure, curves_figure, samples_figure, true_colour
 from adapteo.files import replacing
 from adapteo.model import Model, predict_logits
 from adapteo.predict import Inputs, MapLegend, Windows, match_bands, predict_scene
@@ -195,6 +195,7 @@ class FittedRun:
         out: str | Path,
         *,
         bands: Sequence[str] = (),
+        sensor: str | None = None,
         scaling: tuple[float, float] | None = None,
         probabilities: bool = False,
         progress: Progress | None = None,
@@ -205,6 +206,7 @@ class FittedRun:
             scenes: GeoTIFFs. For a model of several dates either one file that stacks them, or one per date.
             out: the map; a folder when several scenes are to be mapped, which then has one map for each.
             bands: names of the files' bands in order, for files that do not tell; of one date.
+            sensor: one of `adapteo.bands.SENSORS`, where names such as B5 are not clear without.
             scaling: (scale, offset): physical value = stored value * scale + offset; by default as in the dataset.
             probabilities: write ``<out>_probabilities.tif`` as well.
             progress: called with the number of finished windows and of all windows of a scene.
@@ -231,15 +233,22 @@ class FittedRun:
             jobs = [([path], out / f"{path.stem}_map.tif") for path in paths]
         for files, target in jobs:
             with open_scene(files[0]) as scene:
-                inputs = self._inputs(scene, frames // len(files), bands, scaling)
+                inputs = self._inputs(scene, frames // len(files), (tuple(bands), sensor), scaling)
                 place = _place_and_dates(scene, frames)
             self._predict_one(files, target, inputs, place, (probabilities, progress))
         return out
 
-    def _inputs(self, scene: Scene, frames: int, bands: Sequence[str], scaling: tuple[float, float] | None) -> Inputs:
+    def _inputs(
+        self,
+        scene: Scene,
+        frames: int,
+        named: tuple[tuple[str, ...], str | None],
+        scaling: tuple[float, float] | None,
+    ) -> Inputs:
         """Find the model's bands in a file, and what its numbers mean."""
+        bands, sensor = named
         if bands:
-            names = resolve_all(bands)
+            names = resolve_all(bands, sensor)
             lacking = [band for band in self.bands if band not in names]
             if lacking or len(names) * frames != scene.count:
                 raise DataError(
@@ -250,7 +259,7 @@ class FittedRun:
                 )
             indexes = tuple(names.index(band) + 1 for band in self.bands)
         else:
-            indexes = match_bands(scene, self.bands, None, self.imagery.bands, frames=frames)
+            indexes = match_bands(scene, self.bands, sensor, self.imagery.bands, frames=frames)
         overview = _overview(scene, indexes)
         scale, offset = scaling or self.run.dataset.radiometry(overview)
         check_range(overview * scale + offset, self.bands, scale, scene.path)
@@ -265,6 +274,7 @@ class FittedRun:
         wanted: tuple[bool, Progress | None],
     ) -> None:
         imagery, task = self.imagery, self.run.task
+        colours = dict(enumerate(colours_of(imagery.classes, imagery.colours))) or None
         latlon, dates = place
 
         def forward(images: Tensor) -> Tensor:
@@ -276,7 +286,7 @@ class FittedRun:
             forward,
             paths,
             out,
-            MapLegend(imagery.classes or ("value",), imagery.colours, config.name_of(task)),
+            MapLegend(imagery.classes or ("value",), colours, config.name_of(task)),
             inputs=inputs,
             windows=Windows(size=size, multiple=patch),
             probabilities=wanted[0],

@@ -125,7 +125,9 @@ class Trainer:
         self.module, self.optimiser = self.fabric.setup(self.model, optimiser)
         self.rates = [group["lr"] for group in self.optimiser.param_groups]
         self.groups = -(-len(self.loaders[0]) // train.accumulate)
-        self.schedule = Schedule(train, train.epochs * self.groups)
+        steps = train.epochs * self.groups
+        gentle = min(self.groups, steps // 4) if train.head_start else 0
+        self.schedule = Schedule(train, steps, gentle if train.warmup is None else train.warmup)
         self.best = Best(self.task.higher_is_better)
         self.meter = Meter()
         self.history: list[dict[str, float]] = []

@@ -52,9 +52,7 @@ def chips(root, count=6, seed=0, size=8, names=("B02", "B03", "B04")):
 def flood_folder(root):
     """Six chips of three bands with masks of land, water and 255."""
     chips(root)
-    return Folder(
-        str(root), "images/*_S2.tif", "masks/*_L.tif", class_names=("land", "water"), ignore=255, scale=1e-4
-    )
+    return Folder(str(root), "images/*_S2.tif", "masks/*_L.tif", class_names=("land", "water"), ignore=255, scale=1e-4)
 
 
 def picture_folder(root):

@@ -28,7 +28,7 @@ _WEIGHTS = Weights(
     repo="",
     file="nano.safetensors",
     licence="Apache-2.0",
-    sha256="39350f2a51f7802f50dd25568a5ec922b2915b9135b6cbe476f917c92543468d",
+    sha256="639baac0eee064ad30f8d5811f860997166445b71b5e5d865b321f0ede7fd5fc",
     packaged=True,
 )
 _PATCH_WEIGHT = "patch_embed.weight"
