@@ -6,7 +6,7 @@ Protocol. The training region is divided at random into 70 % training (1,820 ima
 each seed anew; `iberia` is never trained on. Each trained method has the same budget: the rates of `RATES`, one run
 each with seed 0, the best on validation is kept; then three seeds. Nothing is chosen on a test split. The linear probe
 is fitted to convergence, its λ chosen on validation; the pixel baseline is a logistic regression on the mean and
-standard deviation of each band, its C chosen on validation likewise.
+standard deviation of each band, its C chosen on validation likewise. Training from random weights has no head start.
 """
 
 import argparse
@@ -79,6 +79,7 @@ def settings(way: Way, seed: int, arguments: argparse.Namespace) -> dict[str, ob
             "clip": 1.0,
             "seed": seed,
             "rate": 1e-4 if way.trained else 1e-8,
+            "head_start": way.pretrained or not way.trained,
             "head_rate": None if way.trained else 1e-8,
         },
     }
