@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: help demo test test-slow lint format bench docs clean
+.PHONY: help demo test test-slow test-minimum lint format bench docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -18,6 +18,11 @@ test: $(DEV_STAMP)  ## install, then run the tests
 
 test-slow: $(DEV_STAMP)  ## the tests that need minutes
 	$(BIN)/python -m pytest -m slow
+
+test-minimum:  ## the tests with the oldest supported libraries, in an environment of their own
+	$(PYTHON) -m venv .venv-minimum
+	.venv-minimum/bin/pip install --quiet -c constraints-minimum.txt -e '.[dev]'
+	.venv-minimum/bin/python -m pytest -o filterwarnings=ignore  # old libraries warn about each other
 
 lint: $(DEV_STAMP)  ## style, types and layers
 	$(BIN)/ruff check .
