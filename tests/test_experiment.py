@@ -159,7 +159,7 @@ MISTAKES = {
     "a wrong number of bands": (fewer_bands, "fit flood.yaml", "train-01.tif"),
     "bands that are too many": (None, "fit flood.yaml dataset.band_names=[blue,green,red,nir]", "4"),
     "weights that are not there": (None, "fit flood.yaml backbone.weights=nowhere.pt", "nowhere.pt"),
-    "weights of another model": (other_weights, "fit flood.yaml backbone.weights=other.safetensors", "does not fit"),
+    "weights of another model": (other_weights, "fit flood.yaml backbone.weights=other.safetensors", "do not fit"),
     "a folder of another run": (earlier_run, "fit flood.yaml train.epochs=2", "'epochs: 1' there, 'epochs: 2' here"),
     "a folder of this run": (earlier_run, "fit flood.yaml", "adapteo test runs/flood"),
     "a misspelt method": (None, "fit flood.yaml method=lorra", "did you mean 'lora'"),

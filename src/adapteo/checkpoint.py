@@ -26,6 +26,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from adapteo.backbones._keys import account, shapes
 from adapteo.contracts import Backbone, Method, Weights, copy_exactly, trainable
 from adapteo.errors import WeightsError, closest
 from adapteo.files import replacing, sha256
@@ -69,8 +70,13 @@ def load_base(backbone: Backbone, weights: str) -> Base:
         return Base(RANDOM)
     source = backbone.weights
     path = locate(weights, source)
-    remapped = backbone.remap(read_state(path))
-    _load_strictly(backbone, remapped.state, path)
+    state = read_state(path)
+    try:
+        remapped = backbone.remap(state)
+        given = account(remapped.state, shapes(backbone), model=type(backbone).__name__, fix="give its own weights")
+    except WeightsError as error:
+        raise WeightsError(f"{path.name}: {error.problem}", allowed=error.allowed, fix=error.fix) from error
+    backbone.load_state_dict(given.state)
     return Base(
         weights,
         repo=source.repo if source else "",
@@ -161,26 +167,6 @@ def _unwrapped(content: Any, path: Path) -> dict[str, Tensor]:
     if not state:
         raise WeightsError(f"{path} holds no tensors", fix="give a file with a state dict")
     return state
-
-
-def _load_strictly(backbone: Backbone, state: Mapping[str, Tensor], path: Path) -> None:
-    own = backbone.state_dict()
-    wrong = [
-        *(f"{key} is missing" for key in own.keys() - state.keys()),
-        *(f"{key} is not known" for key in state.keys() - own.keys()),
-        *(
-            f"{key} is {tuple(state[key].shape)}, not {tuple(own[key].shape)}"
-            for key in own.keys() & state.keys()
-            if own[key].shape != state[key].shape
-        ),
-    ]
-    if wrong:
-        raise WeightsError(
-            f"{path.name} does not fit {type(backbone).__name__}: {len(wrong)} keys are wrong",
-            allowed=(),
-            fix="; ".join(sorted(wrong)[:4]),
-        )
-    backbone.load_state_dict(dict(state))
 
 
 # ------------------------------------------------------------------------------------------- adapter

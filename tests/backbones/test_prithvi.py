@@ -443,6 +443,10 @@ def test_the_checkpoint_of_another_variant_is_recognised():
     with pytest.raises(WeightsError, match=r"shape of 1.0-100M and 2.0-100M-TL: change `variant`") as caught:
         tiny.remap(unmapped_on_meta(base))
     assert len(str(caught.value).splitlines()) <= 5
+    with torch.device("meta"):
+        deeper = PrithviViT(VARIANTS["2.0-600M-TL"], HLS6)
+    with pytest.raises(WeightsError, match=r"shape of 2.0-600M and 2.0-600M-TL: change `variant`"):
+        tiny.remap(unmapped_on_meta(deeper))
 
 
 def test_time_and_location_weights_are_unknown_to_other_variants():

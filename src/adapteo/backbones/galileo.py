@@ -30,8 +30,9 @@ from adapteo.backbones._galileo_tokens import (
     place_code,
     sincos,
 )
+from adapteo.backbones._keys import account, shapes
 from adapteo.contracts import Backbone, BackboneSpec, Batch, Grid, Normalisation, Remapped, Weights, default_taps
-from adapteo.errors import ConfigError, DataError, WeightsError, closest, shorten
+from adapteo.errors import ConfigError, DataError, closest
 from adapteo.vit import Block, init_weights
 
 MAX_FRAMES = 24
@@ -187,24 +188,15 @@ class GalileoEncoder(Backbone):
         Raises:
             WeightsError: lists the keys that are unknown, missing or of another shape.
         """
-        # Some published files have an extra ".backbone" in their keys.
-        given = {_from_upstream(key.replace(".backbone", "")): value for key, value in state.items()}
-        own = self.state_dict()
-        skipped = {key: reason for key, reason in self._superfluous().items() if key in given}
-        wrong = [f"unknown: {key}" for key in given if key not in own and key not in skipped]
-        wrong += [f"missing: {key}" for key in own if key not in given]
-        wrong += [
-            f"{key} is {tuple(given[key].shape)}, not {tuple(tensor.shape)}"
-            for key, tensor in own.items()
-            if key in given and given[key].shape != tensor.shape
-        ]
-        if wrong:
-            raise WeightsError(
-                f"the weights do not fit galileo {self.variant}, {len(wrong)} keys are wrong: "
-                + shorten("; ".join(wrong), 600),
-                fix=_fix(given, self.variant),
-            )
-        return Remapped({key: given[key] for key in own}, skipped)
+        superfluous = self._superfluous()
+        return account(
+            state,
+            shapes(self),
+            model=f"galileo {self.variant}",
+            rename=_from_upstream,
+            superfluous=lambda name: superfluous.get(name, ""),
+            fix=lambda given: _fix(given, self.variant),
+        )
 
     def unmap(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Give the published keys back.
@@ -275,6 +267,7 @@ class GalileoEncoder(Backbone):
 
 
 def _from_upstream(key: str) -> str:
+    key = key.replace(".backbone", "")  # which some published files have in their keys
     return "month_embed" if key == "month_embed.weight" else key
 
 
@@ -282,9 +275,9 @@ def _to_upstream(key: str) -> str:
     return "month_embed.weight" if key == "month_embed" else key
 
 
-def _fix(state: Mapping[str, Tensor], variant: str) -> str:
+def _fix(given: Mapping[str, Tensor], variant: str) -> str:
     """Name the variant that the weights are of, when they are of another one."""
-    dim = state["norm.weight"].numel() if "norm.weight" in state else 0
-    depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
+    dim = given["norm.weight"].numel() if "norm.weight" in given else 0
+    depth = len({key.split(".")[1] for key in given if key.startswith("blocks.")})
     other = [name for name, size in VARIANTS.items() if (size.dim, size.depth) == (dim, depth) and name != variant]
     return f"they are those of `variant: {other[0]}`" if other else "give the published file of this variant"

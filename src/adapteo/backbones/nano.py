@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from adapteo.backbones._keys import account, shapes
 from adapteo.bands import HLS6
 from adapteo.contracts import Backbone, BackboneSpec, Batch, Grid, Normalisation, Remapped, Weights, default_taps
-from adapteo.errors import ConfigError, DataError, WeightsError, closest, shorten
+from adapteo.errors import ConfigError, DataError, closest
 from adapteo.vit import Block, init_weights, sincos_1d
 
 DIM, DEPTH, HEADS, PATCH = 128, 6, 4, 4
@@ -91,21 +92,13 @@ class NanoViT(Backbone):
         Raises:
             WeightsError: lists the keys that are missing, unknown or of another shape.
         """
-        expected = {key: tuple(value.shape) for key, value in self.state_dict().items()}
-        expected[_PATCH_WEIGHT] = (DIM, len(HLS6), PATCH, PATCH)
-        wrong = [f"{key} is missing" for key in expected if key not in state]
-        wrong += [f"{key} is unknown" for key in state if key not in expected]
-        wrong += [
-            f"{key} is {tuple(state[key].shape)} instead of {shape}"
-            for key, shape in expected.items()
-            if key in state and tuple(state[key].shape) != shape
-        ]
-        if wrong:
-            raise WeightsError(
-                "this is no checkpoint of nano: " + shorten("; ".join(wrong), 200),
-                fix="nano has one size; its weights are in the package (weights: pretrained)",
-            )
-        out = {key: value.float() for key, value in state.items()}
+        used = account(
+            state,
+            {**shapes(self), _PATCH_WEIGHT: (DIM, len(HLS6), PATCH, PATCH)},
+            model="nano",
+            fix="nano has one size; its weights are in the package (weights: pretrained)",
+        )
+        out = {key: value.float() for key, value in used.state.items()}
         out[_PATCH_WEIGHT] = out[_PATCH_WEIGHT][:, self._channels()]
         return Remapped(out)
 

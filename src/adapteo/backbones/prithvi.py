@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adapteo.backbones._keys import account
 from adapteo.bands import HLS6
 from adapteo.contracts import Backbone, BackboneSpec, Batch, Grid, Normalisation, Remapped, Weights, default_taps
-from adapteo.errors import ConfigError, DataError, WeightsError, closest, shorten
+from adapteo.errors import ConfigError, DataError, closest
 from adapteo.vit import Block, fuse_qkv, init_weights, sincos_1d, split_qkv
 
 PRETRAINED_PIXELS = 224
@@ -197,28 +198,17 @@ class PrithviViT(Backbone):
         Raises:
             WeightsError: lists the keys that are missing, unknown or of another shape.
         """
-        expected = self._upstream_shapes()
-        used: dict[str, Tensor] = {}
-        skipped: dict[str, str] = {}
-        unknown = []
-        for key, value in state.items():
-            name = _without_prefixes(key)
-            if reason := self._superfluous(name):
-                skipped[key] = reason
-            elif name not in expected or name in used:
-                unknown.append(key)
-            else:
-                used[name] = value
-        missing = [name for name in expected if name not in used]
-        misshapen = [
-            f"{name} {tuple(value.shape)} instead of {expected[name]}"
-            for name, value in used.items()
-            if tuple(value.shape) != expected[name]
-        ]
-        if missing or unknown or misshapen:
-            raise self._misfit(used, {"missing": missing, "unknown": unknown, "of another shape": misshapen})
+        remapped = account(
+            state,
+            self._upstream_shapes(),
+            model=f"Prithvi {self.variant.name}",
+            rename=_without_prefixes,
+            superfluous=self._superfluous,
+            fix=self._likely_variant,
+        )
+        used = remapped.state
         used[_PATCH_WEIGHT] = used[_PATCH_WEIGHT][:, self._upstream_channels()]
-        return Remapped(split_qkv({_RENAMED.get(name, name): value for name, value in used.items()}), skipped)
+        return Remapped(split_qkv({_RENAMED.get(name, name): value for name, value in used.items()}), remapped.skipped)
 
     def unmap(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Translate back to the keys of TerraTorch's encoder, which loads the result strictly.
@@ -254,13 +244,11 @@ class PrithviViT(Backbone):
             return "metadata is off"
         return ""
 
-    def _misfit(self, used: Mapping[str, Tensor], wrong: Mapping[str, Sequence[str]]) -> WeightsError:
-        lists = [f"{what} ({len(keys)}): {shorten(', '.join(keys))}" for what, keys in wrong.items() if keys]
-        likely = [name for name, variant in VARIANTS.items() if _fits(variant, used) and name != self.variant.name]
-        fix = "give a Prithvi checkpoint of this variant"
-        if likely and not _fits(self.variant, used):
-            fix = f"it has the shape of {' and '.join(likely)}: change `variant` of the backbone"
-        return WeightsError("\n".join([f"these weights do not fit Prithvi {self.variant.name}", *lists]), fix=fix)
+    def _likely_variant(self, given: Mapping[str, Tensor]) -> str:
+        likely = [name for name, variant in VARIANTS.items() if _fits(variant, given) and name != self.variant.name]
+        if likely and not _fits(self.variant, given):
+            return f"it has the shape of {' and '.join(likely)}: change `variant` of the backbone"
+        return "give a Prithvi checkpoint of this variant"
 
 
 def _without_prefixes(key: str) -> str:
@@ -269,9 +257,9 @@ def _without_prefixes(key: str) -> str:
     return key
 
 
-def _fits(variant: Variant, used: Mapping[str, Tensor]) -> bool:
+def _fits(variant: Variant, given: Mapping[str, Tensor]) -> bool:
     """Whether the width and depth of a checkpoint are those of a variant."""
-    norms = [value for name, value in used.items() if name.startswith("blocks.") and name.endswith(".norm1.weight")]
+    norms = [value for name, value in given.items() if name.startswith("blocks.") and name.endswith(".norm1.weight")]
     return len(norms) == variant.depth and all(tuple(norm.shape) == (variant.dim,) for norm in norms)
 
 
