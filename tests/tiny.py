@@ -6,11 +6,21 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adapteo.contracts import Backbone, BackboneSpec, Batch, Grid, Normalisation, Remapped, default_taps
-from adapteo.vit import Block, fuse_qkv, init_weights, split_qkv
+from adapteo.contracts import (
+    Backbone,
+    BackboneSpec,
+    Batch,
+    Grid,
+    Normalisation,
+    Remapped,
+    StageBackbone,
+    TokenBackbone,
+    default_taps,
+)
+from adapteo.vit import Block, PatchConv2d, fuse_qkv, init_weights, split_qkv
 
 
-class TinyBackbone(Backbone):
+class TinyBackbone(TokenBackbone):
     """Plain ViT with a class token: dim 32, 4 heads, patch 4, no position code."""
 
     def __init__(self, bands: Sequence[str], frames: int = 1, depth: int = 2, dim: int = 32) -> None:
@@ -18,7 +28,7 @@ class TinyBackbone(Backbone):
         self.bands = tuple(bands)
         self.dim, self.patch, self.frames = dim, 4, frames
         self.taps = default_taps(depth)
-        self.patch_embed = nn.Conv2d(len(bands), dim, 4, 4)
+        self.patch_embed = PatchConv2d(len(bands), dim, 4)
         self.cls_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
         self.blocks = nn.ModuleList(Block(dim, 4) for _ in range(depth))
         self.norm = nn.LayerNorm(dim)
@@ -41,6 +51,30 @@ class TinyBackbone(Backbone):
 
     def unmap(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return fuse_qkv(state)
+
+
+class TinyStages(StageBackbone):
+    """Two convolutional stages of strides 4 and 8 with BatchNorm."""
+
+    def __init__(self, bands: Sequence[str]) -> None:
+        super().__init__()
+        self.bands, self.widths, self.reductions, self.taps = tuple(bands), (8, 16), (4, 8), (0, 1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU())
+            for inputs, outputs, stride in ((len(bands), 8, 4), (8, 16, 2))
+        )
+        self.norm = nn.Identity()
+
+    @property
+    def normalisation(self) -> Normalisation:
+        n = len(self.bands)
+        return Normalisation((0.1,) * n, (0.05,) * n)
+
+    def remap(self, state: Mapping[str, Tensor]) -> Remapped:
+        return Remapped(dict(state))
+
+    def unmap(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return dict(state)
 
 
 @dataclass(frozen=True)

@@ -280,15 +280,15 @@ class FittedRun:
         def forward(images: Tensor) -> Tensor:
             return task.probabilities(self.logits(images, dates=dates, latlon=latlon))
 
-        patch = self.model.backbone.patch
-        size = -(-max(self.card["image_size"]) // patch) * patch
+        multiple = self.model.backbone.multiple
+        size = -(-max(self.card["image_size"]) // multiple) * multiple
         predict_scene(
             forward,
             paths,
             out,
             MapLegend(imagery.classes or ("value",), colours, config.name_of(task)),
             inputs=inputs,
-            windows=Windows(size=size, multiple=patch),
+            windows=Windows(size=size, multiple=multiple),
             probabilities=wanted[0],
             progress=wanted[1],
         )

@@ -133,8 +133,7 @@ def store_features(model: Model, loader: Loader, *, dense: bool, last_only: bool
         row += len(batch)
         assert batch.target is not None, "training batches have targets"
         targets.append(batch.target.cpu())
-    patch = model.backbone.patch
-    return Stored(arrays, torch.cat(targets), (-(-size[0] // patch) * patch, -(-size[1] // patch) * patch))
+    return Stored(arrays, torch.cat(targets), model.padded((size[0], size[1])))
 
 
 def _allocate(shape: tuple[int, ...], total: int) -> np.ndarray:

@@ -25,21 +25,23 @@ class Model(nn.Module):
     def forward(self, batch: Batch) -> Tensor:
         """Logits ``(b, outputs, h, w)`` for dense tasks, else ``(b, outputs)``, for images in physical units.
 
-        Images whose sides are no multiples of the patch are continued by their edge values to the right and below,
-        and the logits cut back.
+        Images whose sides are no multiples of what the backbone asks for are continued by their edge values to the
+        right and below, and the logits cut back.
         """
         height, width = batch.images.shape[-2:]
-        maps = self.features(batch)
-        patch = self.backbone.patch
-        padded = (-(-height // patch) * patch, -(-width // patch) * patch)
-        logits: Tensor = self.decoder(maps, padded)
+        logits: Tensor = self.decoder(self.features(batch), self.padded((height, width)))
         return logits[..., :height, :width] if logits.ndim == 4 else logits
 
     def features(self, batch: Batch) -> list[Tensor]:
         """Feature maps of the backbone for images in physical units."""
-        images = pad_to_multiple(self.normalisation(batch.images), self.backbone.patch)
+        images = pad_to_multiple(self.normalisation(batch.images), self.backbone.multiple)
         maps: list[Tensor] = self.backbone(batch.with_images(images))
         return maps
+
+    def padded(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width that the backbone sees of images of this size; the grid that the decoder answers on."""
+        multiple = self.backbone.multiple
+        return -(-size[0] // multiple) * multiple, -(-size[1] // multiple) * multiple
 
 
 def features(backbone: Backbone) -> Features:

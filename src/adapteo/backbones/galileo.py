@@ -31,7 +31,7 @@ from adapteo.backbones._galileo_tokens import (
     sincos,
 )
 from adapteo.backbones._keys import account, shapes
-from adapteo.contracts import Backbone, BackboneSpec, Batch, Grid, Normalisation, Remapped, Weights, default_taps
+from adapteo.contracts import BackboneSpec, Batch, Grid, Normalisation, Remapped, TokenBackbone, Weights, default_taps
 from adapteo.errors import ConfigError, DataError, closest
 from adapteo.vit import Block, init_weights
 
@@ -116,7 +116,7 @@ class Galileo(BackboneSpec):
 BACKBONE = Galileo
 
 
-class GalileoEncoder(Backbone):
+class GalileoEncoder(TokenBackbone):
     """The published encoder, with the groups of the bands that it was built for; `Galileo` builds it.
 
     Images come z-scored (`normalisation`). The published code scales mean ± 2 standard deviations to 0..1 instead, so

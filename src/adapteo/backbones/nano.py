@@ -14,7 +14,17 @@ from torch import Tensor, nn
 
 from adapteo.backbones._keys import account, shapes
 from adapteo.bands import HLS6
-from adapteo.contracts import Backbone, BackboneSpec, Batch, Grid, Normalisation, Remapped, Weights, default_taps
+from adapteo.contracts import (
+    Backbone,
+    BackboneSpec,
+    Batch,
+    Grid,
+    Normalisation,
+    Remapped,
+    TokenBackbone,
+    Weights,
+    default_taps,
+)
 from adapteo.errors import ConfigError, DataError, closest
 from adapteo.vit import Block, init_weights, sincos_1d
 
@@ -35,7 +45,7 @@ _WEIGHTS = Weights(
 _PATCH_WEIGHT = "patch_embed.weight"
 
 
-class NanoViT(Backbone):
+class NanoViT(TokenBackbone):
     """The encoder: 6 blocks of width 128, patches of 4 x 4 pixels, 1.2 million parameters, no class token.
 
     Args:

@@ -15,9 +15,19 @@ from torch import Tensor, nn
 
 from adapteo.backbones._keys import account
 from adapteo.bands import HLS6
-from adapteo.contracts import Backbone, BackboneSpec, Batch, Grid, Normalisation, Remapped, Weights, default_taps
+from adapteo.contracts import (
+    Backbone,
+    BackboneSpec,
+    Batch,
+    Grid,
+    Normalisation,
+    Remapped,
+    TokenBackbone,
+    Weights,
+    default_taps,
+)
 from adapteo.errors import ConfigError, DataError, closest
-from adapteo.vit import Block, fuse_qkv, init_weights, sincos_1d, split_qkv
+from adapteo.vit import Block, PatchConv3d, fuse_qkv, init_weights, sincos_1d, split_qkv
 
 PRETRAINED_PIXELS = 224
 MAX_FRAMES = 4
@@ -91,7 +101,7 @@ VARIANTS = {
 }
 
 
-class PrithviViT(Backbone):
+class PrithviViT(TokenBackbone):
     """The encoder of Prithvi-EO.
 
     Args:
@@ -120,8 +130,7 @@ class PrithviViT(Backbone):
         self.dim, self.patch = variant.dim, variant.patch
         self.taps = default_taps(depth)
         self.weights = variant.weights
-        tubelet = (1, variant.patch, variant.patch)
-        self.patch_embed = nn.Conv3d(len(bands), variant.dim, tubelet, tubelet)
+        self.patch_embed = PatchConv3d(len(bands), variant.dim, variant.patch)
         self.cls_token = nn.Parameter(torch.empty(1, 1, variant.dim))
         self.time_scale = nn.Parameter(torch.full((1,), 0.1)) if metadata else None
         self.location_scale = nn.Parameter(torch.full((1,), 0.1)) if metadata else None

@@ -37,7 +37,7 @@ class BitFit(Method):
         """
         layers = [m for m in backbone.blocks.modules() if isinstance(m, nn.Linear | nn.LayerNorm)]
         without = sum(layer.bias is None for layer in layers)
-        if 2 * without >= len(layers):
+        if layers and 2 * without >= len(layers):  # a convolution's bias is that of its norm, so they do not count
             raise ConfigError(
                 f"bitfit trains biases, and {without} of the {len(layers)} linears and norms in the blocks have none",
                 fix="use another method for this backbone, for example `method: lora`",

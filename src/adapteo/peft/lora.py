@@ -83,7 +83,7 @@ class LoRA(Method):
         alpha: α; the term is scaled by α / r.
         dropout: share of the term's input that is dropped in training; costs memory for the masks.
         rslora: scale by α / √r instead, which keeps large ranks learning.
-        targets: roles of the linears to adapt (q, k, v, proj, fc1, fc2); all of them when none is named.
+        targets: roles of the linears to adapt (q, k, v, proj, fc1, fc2, gate); all that there are when none is named.
         preset: "paper" for r = 16, α = 16 on q, v, fc1 and fc2.
     """
 
@@ -95,7 +95,7 @@ class LoRA(Method):
     preset: Literal["paper"] | None = None
 
     def __post_init__(self) -> None:
-        targets = tuple(self.targets) or (PAPER_TARGETS if self.preset == "paper" else ROLES)
+        targets = tuple(self.targets) or (PAPER_TARGETS if self.preset == "paper" else ())
         object.__setattr__(self, "targets", targets)
         if self.preset is not None:
             self._check_preset()
@@ -132,23 +132,31 @@ class LoRA(Method):
             ConfigError: when the blocks have no linear for one of the targets.
         """
         roles = {linear.role for _, linear in _role_linears(backbone)}
+        if not roles:
+            raise ConfigError(
+                f"lora acts on the linears of attention and MLP, and {type(backbone).__name__} has none",
+                fix="choose another method (`method: full`, `frozen` or `bitfit`), or a transformer",
+            )
         for role in self.targets:
             if role not in roles:
                 raise ConfigError(
                     f"lora targets '{role}', but the blocks of this backbone have no linear for it",
-                    allowed=sorted(roles) or ("none: its blocks are not made of adaptable linears",),
+                    allowed=sorted(roles),
                     fix="see `method.targets`",
                 )
         replace_modules(backbone.blocks, RoleLinear, self._wrap)
 
+    def _adapts(self, linear: RoleLinear) -> bool:
+        return not self.targets or linear.role in self.targets
+
     def _wrap(self, module: nn.Module) -> nn.Module | None:
-        if isinstance(module, RoleLinear) and module.role in self.targets:
+        if isinstance(module, RoleLinear) and self._adapts(module):
             return LoRALinear(module, self.rank, self.scale, self.dropout)
         return None
 
     def parameters_formula(self, backbone: Backbone) -> int:
         """Sum of r (in + out) over the targets: 14 r D per block of a ViT for the paper's, 18 r D for all."""
-        linears = (linear for _, linear in _role_linears(backbone) if linear.role in self.targets)
+        linears = (linear for _, linear in _role_linears(backbone) if self._adapts(linear))
         return sum(self.rank * (linear.in_features + linear.out_features) for linear in linears)
 
     # ------------------------------------------------------------------------------- HF peft's format
@@ -169,7 +177,7 @@ class LoRA(Method):
         """The content of HF peft's adapter_config.json (the keys known since peft 0.12), modules by exact names."""
         weights = backbone.weights
         names = [name for name, m in backbone.named_modules() if isinstance(m, LoRALinear)]
-        names = names or [name for name, linear in _role_linears(backbone) if linear.role in self.targets]
+        names = names or [name for name, linear in _role_linears(backbone) if self._adapts(linear)]
         return {
             "peft_type": "LORA",
             "task_type": None,

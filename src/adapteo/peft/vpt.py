@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adapteo.contracts import Backbone, Method, Wrapper
+from adapteo.contracts import Backbone, Method, TokenBackbone, Wrapper, tokens_of
 from adapteo.errors import ConfigError
 
 
@@ -82,6 +82,7 @@ class VPT(Method):
 
     def apply(self, backbone: Backbone) -> None:
         """Wrap every block (deep), or the first and the last (shallow)."""
+        backbone = tokens_of(backbone, "vpt")
         last = len(backbone.blocks) - 1
         for index, block in enumerate(backbone.blocks):
             enters, leaves = self.deep or index == 0, self.deep or index == last
@@ -92,14 +93,14 @@ class VPT(Method):
 
     def parameters_formula(self, backbone: Backbone) -> int:
         """L · P · D deep, P · D shallow."""
-        return (len(backbone.blocks) if self.deep else 1) * self.prompts * backbone.dim
+        return (len(backbone.blocks) if self.deep else 1) * self.prompts * tokens_of(backbone, "vpt").dim
 
-    def bound(self, backbone: Backbone) -> float:
+    def bound(self, backbone: TokenBackbone) -> float:
         """Initial values are uniform in ±√(6 / (c p² + D)), c = 3 in the published code."""
         channels = len(backbone.bands) if self.real_channels else 3
         return math.sqrt(6 / (channels * backbone.patch**2 + backbone.dim))
 
-    def _initial(self, backbone: Backbone) -> Tensor:
+    def _initial(self, backbone: TokenBackbone) -> Tensor:
         """Draw in float32 on the CPU's generator, whatever the backbone's dtype and device are."""
         like = next(backbone.blocks.parameters())
         bound = self.bound(backbone)
