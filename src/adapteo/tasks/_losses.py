@@ -8,6 +8,7 @@ backward pass, and the loss of the parts is then exactly the loss of the whole:
 All terms compute in float32, whatever the precision of the logits.
 """
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adapteo.contracts import IGNORE
+from adapteo.contracts import IGNORE, Task
 from adapteo.errors import ConfigError, closest
 
 
@@ -30,17 +31,33 @@ class Term(Protocol):
         """Undivided term: scalar."""
 
 
-def weights(terms: Sequence[Term], target: Tensor) -> Tensor:
-    """Divisors of several terms: ``(terms,)`` float64, in which counts of pixels stay exact."""
-    return torch.stack([term.weight(target).double() for term in terms])
+class TermLoss(Task):
+    """A task whose loss is the sum of terms that its user chooses by name in `losses`, such as "ce+dice"."""
 
+    losses: str
 
-def combine(terms: Sequence[Term], logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Sum of the terms, each divided by its weight; 0 with a gradient of 0 where nothing is labelled."""
-    logits = logits.float()
-    divisors = weight.masked_fill(weight == 0, 1).to(logits.dtype)
-    parts = [term.total(logits, target) / divisor for term, divisor in zip(terms, divisors, strict=True)]
-    return torch.stack(parts).sum()
+    @abstractmethod
+    def terms(self) -> dict[str, Term]:
+        """Terms that may be named in `losses`."""
+
+    def chosen(self) -> tuple[Term, ...]:
+        """Terms that are named in `losses`.
+
+        Raises:
+            ConfigError: unknown term, or one named twice.
+        """
+        return choose(self.losses, self.terms())
+
+    def weight(self, target: Tensor) -> Tensor:
+        """Divisors of the terms: ``(terms,)`` float64, in which counts of pixels stay exact."""
+        return torch.stack([term.weight(target).double() for term in self.chosen()])
+
+    def loss(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """Sum of the terms, each divided by its weight; 0 with a gradient of 0 where nothing is labelled."""
+        logits = logits.float()
+        divisors = weight.masked_fill(weight == 0, 1).to(logits.dtype)
+        parts = [term.total(logits, target) / divisor for term, divisor in zip(self.chosen(), divisors, strict=True)]
+        return torch.stack(parts).sum()
 
 
 def choose(loss: str, available: dict[str, Term]) -> tuple[Term, ...]:

@@ -6,14 +6,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from adapteo.contracts import Task
 from adapteo.errors import ConfigError
 from adapteo.tasks import _losses
 from adapteo.tasks._confusion import class_metrics, confusion, most_likely, square
 
 
 @dataclass(frozen=True)
-class Classification(Task):
+class Classification(_losses.TermLoss):
     """One class per image. Logits ``(b, k)``, target ``(b,)`` int64 with `IGNORE`.
 
     Attributes:
@@ -35,7 +34,7 @@ class Classification(Task):
         _losses.check_gamma(self.gamma)
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"task.label_smoothing is {self.label_smoothing}", fix="give a share from 0 to below 1")
-        self._terms()
+        self.chosen()
 
     def outputs(self, classes: Sequence[str]) -> int:
         """One logit per class.
@@ -45,14 +44,6 @@ class Classification(Task):
         """
         _losses.check_class_weights(self.class_weights, "class_weights", classes)
         return len(classes)
-
-    def weight(self, target: Tensor) -> Tensor:
-        """Labelled images, or their class weights: ``(terms,)``."""
-        return _losses.weights(self._terms(), target)
-
-    def loss(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """Sum of the terms: scalar float32."""
-        return _losses.combine(self._terms(), logits, target, weight)
 
     def predict(self, logits: Tensor) -> Tensor:
         """Class indices ``(b,)``."""
@@ -77,12 +68,12 @@ class Classification(Task):
         """Confusion matrix ``(..., k, k)`` in images, rows truth."""
         return square(statistics, classes)
 
-    def _terms(self) -> tuple[_losses.Term, ...]:
-        available: dict[str, _losses.Term] = {
+    def terms(self) -> dict[str, _losses.Term]:
+        """Cross-entropy and focal loss, divided by the labelled images or their class weights."""
+        return {
             "ce": _losses.CrossEntropy(self.class_weights, smoothing=self.label_smoothing),
             "focal": _losses.CrossEntropy(self.class_weights, gamma=self.gamma),
         }
-        return _losses.choose(self.losses, available)
 
 
 TASK = Classification

@@ -7,14 +7,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from adapteo.contracts import Task
 from adapteo.errors import ConfigError
 from adapteo.tasks import _losses
 from adapteo.tasks._confusion import per_class, rates
 
 
 @dataclass(frozen=True)
-class Multilabel(Task):
+class Multilabel(_losses.TermLoss):
     """Any number of labels per image. Logits ``(b, k)``, target ``(b, k)`` of 0 and 1; below 0 or NaN is not known.
 
     Mean average precision is not among the metrics: it ranks all images, so it is no function of sums over images.
@@ -38,7 +37,7 @@ class Multilabel(Task):
         _losses.check_gamma(self.gamma)
         if not 0 < self.threshold < 1:
             raise ConfigError(f"task.threshold is {self.threshold}", fix="give a probability between 0 and 1")
-        self._terms()
+        self.chosen()
 
     def outputs(self, classes: Sequence[str]) -> int:
         """One logit per class.
@@ -48,14 +47,6 @@ class Multilabel(Task):
         """
         _losses.check_class_weights(self.pos_weights, "pos_weights", classes)
         return len(classes)
-
-    def weight(self, target: Tensor) -> Tensor:
-        """Number of known labels: ``(terms,)``."""
-        return _losses.weights(self._terms(), target)
-
-    def loss(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """Sum of the terms: scalar float32."""
-        return _losses.combine(self._terms(), logits, target, weight)
 
     def predict(self, logits: Tensor) -> Tensor:
         """Labels ``(b, k)`` int64 of 0 and 1."""
@@ -90,12 +81,12 @@ class Multilabel(Task):
         }
         return overall | per_class(by_class, classes)
 
-    def _terms(self) -> tuple[_losses.Term, ...]:
-        available: dict[str, _losses.Term] = {
+    def terms(self) -> dict[str, _losses.Term]:
+        """Binary cross-entropy and focal loss, divided by the known labels."""
+        return {
             "bce": _losses.BinaryCrossEntropy(self.pos_weights),
             "focal": _losses.BinaryCrossEntropy(self.pos_weights, self.gamma),
         }
-        return _losses.choose(self.losses, available)
 
 
 TASK = Multilabel

@@ -7,13 +7,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from adapteo.contracts import Task
 from adapteo.errors import ConfigError
 from adapteo.tasks import _losses
 
 
 @dataclass(frozen=True)
-class Regression(Task):
+class Regression(_losses.TermLoss):
     """One value per pixel. Logits ``(b, 1, h, w)``, target ``(b, h, w)`` with NaN where it is not known.
 
     Attributes:
@@ -31,19 +30,11 @@ class Regression(Task):
     def __post_init__(self) -> None:
         if self.delta <= 0:
             raise ConfigError(f"task.delta is {self.delta}", fix="give an error above 0, in units of the target")
-        self._terms()
+        self.chosen()
 
     def outputs(self, classes: Sequence[str]) -> int:
         """One channel, whatever the classes."""
         return 1
-
-    def weight(self, target: Tensor) -> Tensor:
-        """Number of known pixels: ``(terms,)``."""
-        return _losses.weights(self._terms(), target)
-
-    def loss(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """Sum of the terms: scalar float32."""
-        return _losses.combine(self._terms(), logits, target, weight)
 
     def predict(self, logits: Tensor) -> Tensor:
         """Values ``(b, h, w)`` float32."""
@@ -72,11 +63,9 @@ class Regression(Task):
         spread = torch.where(spread > 1e-12 * y2, spread, torch.nan)
         return {"rmse": (e2 / n).sqrt(), "mae": absolute / n, "r2": 1 - e2 / spread, "bias": e / n}
 
-    def _terms(self) -> tuple[_losses.Term, ...]:
-        available: dict[str, _losses.Term] = {
-            name: _losses.Distance(name, self.delta) for name in ("mse", "mae", "huber")
-        }
-        return _losses.choose(self.losses, available)
+    def terms(self) -> dict[str, _losses.Term]:
+        """Squared, absolute and Huber error, divided by the known pixels."""
+        return {name: _losses.Distance(name, self.delta) for name in ("mse", "mae", "huber")}
 
 
 TASK = Regression

@@ -6,13 +6,12 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from adapteo.contracts import Task
 from adapteo.tasks import _losses
 from adapteo.tasks._confusion import class_metrics, confusion, most_likely, square
 
 
 @dataclass(frozen=True)
-class Segmentation(Task):
+class Segmentation(_losses.TermLoss):
     """One class per pixel. Logits ``(b, k, h, w)``, target ``(b, h, w)`` int64 with `IGNORE`.
 
     Attributes:
@@ -30,7 +29,7 @@ class Segmentation(Task):
 
     def __post_init__(self) -> None:
         _losses.check_gamma(self.gamma)
-        self._terms()
+        self.chosen()
 
     def outputs(self, classes: Sequence[str]) -> int:
         """One channel per class.
@@ -40,14 +39,6 @@ class Segmentation(Task):
         """
         _losses.check_class_weights(self.class_weights, "class_weights", classes)
         return len(classes)
-
-    def weight(self, target: Tensor) -> Tensor:
-        """Labelled pixels (or their class weights) for ce and focal, labelled images for dice: ``(terms,)``."""
-        return _losses.weights(self._terms(), target)
-
-    def loss(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-        """Sum of the terms: scalar float32."""
-        return _losses.combine(self._terms(), logits, target, weight)
 
     def predict(self, logits: Tensor) -> Tensor:
         """Class indices ``(b, h, w)``."""
@@ -71,13 +62,13 @@ class Segmentation(Task):
         """Confusion matrix ``(..., k, k)`` in pixels, rows truth."""
         return square(statistics, classes)
 
-    def _terms(self) -> tuple[_losses.Term, ...]:
-        available: dict[str, _losses.Term] = {
+    def terms(self) -> dict[str, _losses.Term]:
+        """Cross-entropy and focal loss, divided by labelled pixels or their class weights; dice by labelled images."""
+        return {
             "ce": _losses.CrossEntropy(self.class_weights),
             "dice": _losses.Dice(),
             "focal": _losses.CrossEntropy(self.class_weights, gamma=self.gamma),
         }
-        return _losses.choose(self.losses, available)
 
 
 TASK = Segmentation
