@@ -15,6 +15,7 @@ import adapteo
 from adapteo import cli, experiment
 from adapteo.assembly import assemble
 from adapteo.checkpoint import read_state, save_tensors
+from adapteo.contracts import Normalisation
 from adapteo.errors import ConfigError, DataError
 from adapteo.train import Observer
 from tiny import TinyBackbone
@@ -254,6 +255,21 @@ def test_bands_that_the_backbone_does_not_take_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("tiny.TinySpec.accepts", lambda spec, bands: ())
     with pytest.raises(ConfigError, match="takes none of the dataset's bands"):
         assemble(spell(tmp_path / "b"))
+
+
+def test_where_the_statistics_come_from(tmp_path, monkeypatch):
+    spelt = spell(tmp_path / "a", "train.normalise=dataset")
+    computed = assemble(spelt).model.normalisation
+    assert computed.source == "dataset"
+    published = Normalisation((0.1, 0.2, 0.3), (1.0, 2.0, 3.0))
+    monkeypatch.setattr("toy.Toy.published_statistics", lambda toy, bands: published)
+    assert assemble(spelt).model.normalisation == replace(published, source="dataset") != computed
+    given = {"B4": (0.3, 3.0), "blue": (0.1, 1.0), "green": (0.2, 2.0)}
+    spelt = replace(spelt, train=replace(spelt.train, statistics=given))
+    assert assemble(spelt).model.normalisation == replace(published, source="given")
+    spelt = replace(spelt, train=replace(spelt.train, statistics={"blue": (0.1, 1.0)}))
+    with pytest.raises(ConfigError, match="no band 'green'"):
+        assemble(spelt)
 
 
 def test_tensors_that_are_not_needed_are_noted(tmp_path, monkeypatch):

@@ -344,6 +344,15 @@ def test_the_best_epoch_is_kept_and_the_head_start_takes_part(tmp_path):
     assert card["miou"] == float(rows[0]["val_miou"]) > max(float(row["val_miou"]) for row in rows[1:])
 
 
+def test_the_best_epoch_can_be_that_of_the_lowest_loss(tmp_path):
+    spelt = spell(tmp_path / "a", "train.epochs=8", "train.select=loss", "train.seed=1", noise=0.05)
+    fitted = experiment.fit(spelt)
+    rows = log(tmp_path / "a")
+    lowest = min(rows, key=lambda row: float(row["val_loss"]))
+    assert lowest != max(rows, key=lambda row: float(row["val_miou"])), "else the test shows nothing"
+    assert fitted.card["validation"]["miou"] == float(lowest["val_miou"])
+
+
 def test_clipping_limits_a_step(tmp_path, monkeypatch):
     norms = []
     step = torch.optim.AdamW.step

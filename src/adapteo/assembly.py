@@ -1,11 +1,12 @@
 """From a configuration to the parts of a run: model with its base weights, and loaders of the splits."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from adapteo.bands import resolve
 from adapteo.checkpoint import Base, load_base
 from adapteo.config import Run
 from adapteo.contracts import Backbone, Dataset, Normalisation
@@ -95,8 +96,19 @@ def assemble(run: Run, imagery: Imagery | None = None, normalisation: Normalisat
 
 
 def _normalisation(run: Run, backbone: Backbone) -> Normalisation:
+    given = run.train.statistics
+    if given is not None:
+        known = {resolve(name): pair for name, pair in given.items()}
+        for band in backbone.bands:
+            if band not in known:
+                raise ConfigError(f"train.statistics has no band '{band}'", allowed=backbone.bands, fix="add it")
+        mean, std = zip(*(known[band] for band in backbone.bands), strict=True)
+        return Normalisation(tuple(mean), tuple(std), "given")
     if run.train.normalise == "pretraining":
         return backbone.normalisation
+    published = run.dataset.published_statistics(backbone.bands)
+    if published is not None:
+        return replace(published, source="dataset")
     return statistics(run.dataset, run.dataset.split("train"), backbone.bands).normalisation
 
 
@@ -123,6 +135,7 @@ def loader(
         augment=_augment(run) if shuffled else None,
         part=(fabric.global_rank, fabric.world_size) if fabric else (0, 1),
         reading=Reading(train.workers),
+        drop_last=shuffled and train.drop_last,
     )
 
 

@@ -41,13 +41,17 @@ class Train:
             quarter of all steps, if that is less) after a head start, else 0.
         plateau_patience: epochs without a lower validation loss before "plateau" acts.
         plateau_factor: what "plateau" multiplies the rate by.
-        patience: epochs without a better validation score after which training stops; null to run all `epochs`.
+        select: what picks the best epoch: the task's own validation "score", or the validation "loss" (the paper's).
+        patience: epochs without a better one after which training stops; null to run all `epochs`.
 
         head_start: fit the decoder on features of the untouched backbone first, where that has a closed or cheap form,
             so that the method starts from a linear probe.
         augment: "d4" for flips and quarter turns, "d4+crop" for random resized crops as well, "none".
         crop: side in pixels of a random training window; null for whole images.
-        normalise: band statistics of "pretraining" or of the training split ("dataset").
+        drop_last: leave out the last batch of an epoch when it is smaller than the others.
+        normalise: band statistics of "pretraining", or of the "dataset": those it was published with, else computed
+            on the training split.
+        statistics: mean and standard deviation by band in physical units, ``{red: [0.08, 0.05], …}``, instead.
 
         precision: "fp32", or "bf16" for mixed precision on hardware that has it.
         accelerator: "auto" takes the first GPU there is.
@@ -70,12 +74,15 @@ class Train:
     warmup: int | None = None
     plateau_patience: int = 4
     plateau_factor: float = 0.5
+    select: Literal["score", "loss"] = "score"
     patience: int | None = 15
 
     head_start: bool = True
     augment: Literal["none", "d4", "d4+crop"] = "d4"
     crop: int | None = None
+    drop_last: bool = False
     normalise: Literal["pretraining", "dataset"] = "pretraining"
+    statistics: Mapping[str, tuple[float, float]] | None = None
 
     precision: Literal["fp32", "bf16"] = "fp32"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"

@@ -128,7 +128,7 @@ class Trainer:
         steps = train.epochs * self.groups
         gentle = min(self.groups, steps // 4) if train.head_start else 0
         self.schedule = Schedule(train, steps, gentle if train.warmup is None else train.warmup)
-        self.best = Best(self.task.higher_is_better)
+        self.best = Best(self.task.higher_is_better and train.select == "score")
         self.meter = Meter()
         self.history: list[dict[str, float]] = []
         self.epoch, self.group, self.loss_sum = 0, 0, 0.0
@@ -236,7 +236,8 @@ class Trainer:
         )
         if epoch:
             self.schedule.epoch_done(scored.loss)
-        better = self.best.offer(epoch, metrics[self.task.monitor], scored.loss, metrics)
+        by_score = self.train.select == "score"
+        better = self.best.offer(epoch, metrics[self.task.monitor] if by_score else scored.loss, scored.loss, metrics)
         if better and self.fabric.is_global_zero:
             self.keep_best(metrics)
 

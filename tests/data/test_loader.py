@@ -74,6 +74,15 @@ def test_without_seed_the_order_is_that_of_the_keys():
     assert batches[0].gsd == 10.0
 
 
+def test_a_smaller_last_batch_can_be_left_out():
+    loader = Loader(Made(), KEYS, 4, shuffle=7, drop_last=True)
+    batches = list(loader.epoch())
+    assert len(batches) == len(loader) == 2
+    assert all(len(batch) == 4 for batch in batches)
+    only = Loader(Made(), KEYS, 20, drop_last=True)
+    assert [len(batch) for batch in only.epoch()] == [11]  # nothing would be left
+
+
 def test_each_epoch_is_another_permutation_and_repeats_itself():
     loader = Loader(Made(), KEYS, 4, shuffle=7)
     first, second = (sum(seen(loader.epoch(n)), ()) for n in (0, 1))

@@ -56,7 +56,7 @@ class Loader:
         waited: seconds that the consumer has waited for data since the loader was made.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # all but three by name
         self,
         dataset: Dataset,
         keys: Sequence[str],
@@ -67,6 +67,7 @@ class Loader:
         augment: Augment | None = None,
         part: tuple[int, int] = (0, 1),
         reading: Reading | None = None,
+        drop_last: bool = False,
     ) -> None:
         """Prepare; nothing is read yet.
 
@@ -79,6 +80,7 @@ class Loader:
             augment: what may happen to a sample; needs `shuffle`.
             part: (rank, world): of n processes that divide each batch, this is the rank-th.
             reading: threads and memory.
+            drop_last: leave out a last batch that is smaller than the others, unless it is the only one.
         """
         if augment is not None and shuffle is None:
             raise ValueError("augmentation needs the seed `shuffle`")
@@ -87,14 +89,15 @@ class Loader:
         self.dataset, self.keys, self.batch = dataset, tuple(keys), batch
         self.bands = None if bands is None else tuple(bands)
         self.shuffle, self.augment, self.part = shuffle, augment, part
-        self.reading = reading or Reading()
+        self.reading, self.drop_last = reading or Reading(), drop_last
         self.waited = 0.0
         self._kept: dict[int, Sample] = {}
         self._keep: bool | None = None  # not known before the first sample
 
     def __len__(self) -> int:
         """Batches per epoch, the same for every process; the last one may be smaller."""
-        return -(-len(self.keys) // self.batch)
+        full = len(self.keys) // self.batch
+        return full if self.drop_last and full else -(-len(self.keys) // self.batch)
 
     def order(self, epoch: int) -> np.ndarray:
         """Positions of the keys in the order of an epoch, over all processes."""
