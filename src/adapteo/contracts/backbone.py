@@ -96,8 +96,12 @@ class Backbone(nn.Module, ABC):
     blocks: nn.ModuleList
     norm: nn.Module
     taps: tuple[int, ...]
-    route: "Route | None" = None
+    route: "Route | None"
     weights: Weights | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.route = None  # not in the class body, where it would hide the submodule of the same name
 
     @property
     @abstractmethod
