@@ -7,8 +7,11 @@ from sklearn.linear_model import LogisticRegression
 
 from adapteo import experiment, headstart
 from adapteo.assembly import assemble, loader
+from adapteo.decoders.linear import Linear
 from adapteo.errors import DataError
 from adapteo.headstart import fit_head, store_features
+from adapteo.model import Model, features
+from tiny import TinyStages
 from toy import Toy, spell
 
 
@@ -28,8 +31,8 @@ def fit(run, model, loaders):
 def test_classification_is_the_logistic_regression_of_scikit_learn(tmp_path, monkeypatch, strength):
     monkeypatch.setattr(headstart, "STRENGTHS", (strength,))
     run, model, loaders = parts(tmp_path, kind="classification", counts=(40, 20, 4, 3), noise=0.1)
-    stored = [store_features(model, data, dense=False, last_only=True) for data in loaders]
-    train, val = (s.maps[0][:, :, 0, 0].astype(np.float64) for s in stored)
+    stored = [store_features(model, data, dense=False) for data in loaders]
+    train, val = (s.maps[-1][:, :, 0, 0].astype(np.float64) for s in stored)
     found = fit(run, model, loaders)
     scale = np.sqrt(np.square(train).mean(0))
     peer = LogisticRegression(C=1 / (strength * len(train)), max_iter=10_000, tol=1e-8)
@@ -50,8 +53,8 @@ def test_dense_regression_is_ridge_regression(tmp_path, monkeypatch):
     strength = 1e-2
     monkeypatch.setattr(headstart, "STRENGTHS", (strength,))
     run, model, loaders = parts(tmp_path, kind="regression", counts=(12, 4, 3, 3))
-    stored = store_features(model, loaders[0], dense=True, last_only=True)
-    features = stored.maps[0].astype(np.float64)
+    stored = store_features(model, loaders[0], dense=True)
+    features = stored.maps[-1].astype(np.float64)
     n, d, h, w = features.shape
     scale = np.sqrt(np.square(features).mean((0, 2, 3)))
     tokens = (features / scale[:, None, None]).transpose(0, 2, 3, 1).reshape(-1, d)
@@ -115,13 +118,47 @@ def test_it_stops_when_the_validation_loss_has_stalled(tmp_path, monkeypatch):
     assert any(not torch.equal(value, before[key]) for key, value in model.decoder.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("fields", "read"), [({}, 1), ({"stride": 4}, 0), ({"stride": 16}, 1), ({"stride": 4, "upsampling": 2}, 0)]
+)
+def test_a_linear_decoder_is_fitted_on_the_map_that_it_reads(tmp_path, monkeypatch, fields, read):
+    """At the optimum the gradient is zero, in terms of features of root mean square 1; the other map is not stored."""
+    strength = 1e-2
+    monkeypatch.setattr(headstart, "STRENGTHS", (strength,))
+    run, _, loaders = parts(tmp_path)
+    torch.manual_seed(0)
+    backbone = TinyStages(run.dataset.bands)
+    decoder = Linear(**fields).build(features(backbone), 3, dense=True)
+    model = Model(backbone, decoder, backbone.normalisation)
+    stored = store_features(model, loaders[0], dense=True)
+    assert [m.shape for m in stored.maps] == [(6, 8 * (read == 0), 4, 4), (6, 16 * (read == 1), 2, 2)]
+    fit(run, model, loaders)
+    maps = [torch.from_numpy(m) for m in stored.maps]
+    scale = maps[read].square().mean((0, 2, 3)).clamp(min=1e-12).sqrt()
+    maps[read] /= scale[:, None, None]
+    with torch.no_grad():
+        decoder.head.weight *= scale.view(-1, 1, 1, 1)
+    loss = run.task.loss(decoder(maps, stored.size), stored.target, run.task.weight(stored.target))
+    start = run.task.loss(0 * decoder(maps, stored.size), stored.target, run.task.weight(stored.target))
+    (loss + strength / 2 * decoder.head.weight.square().sum()).backward()
+    assert float(loss.detach()) < 0.9 * float(start.detach())
+    assert max(float(p.grad.abs().max()) for p in decoder.parameters()) < 1e-4
+
+
+def test_a_decoder_of_one_map_stores_no_other(tmp_path, monkeypatch):
+    monkeypatch.setattr(headstart, "_MAX_EPOCHS", 2)
+    run, model, loaders = parts(tmp_path, "decoder={name: fcn, channels: 8}")
+    assert [m.shape[1] for m in store_features(model, loaders[0], dense=True).maps] == [0, 32]
+    assert fit(run, model, loaders).iterations > 0
+
+
 def test_large_features_go_to_a_file(tmp_path, monkeypatch):
     run, model, loaders = parts(tmp_path)
     small = fit(run, model, loaders)
     small_head = model.decoder.head.weight.detach().clone()
     monkeypatch.setattr(headstart, "_IN_MEMORY", 0)
     run, model, loaders = parts(tmp_path)
-    assert isinstance(store_features(model, loaders[0], dense=True, last_only=True).maps[0], np.memmap)
+    assert isinstance(store_features(model, loaders[0], dense=True).maps[-1], np.memmap)
     large = fit(run, model, loaders)
     assert torch.equal(small_head, model.decoder.head.weight)
     assert small.metrics == large.metrics

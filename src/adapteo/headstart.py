@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from adapteo.config import Train
-from adapteo.contracts import Task
+from adapteo.contracts import Decoder, Task
 from adapteo.data.loader import Loader
 from adapteo.errors import DataError
 from adapteo.model import Model
@@ -58,7 +58,10 @@ class HeadStart:
 
 @dataclass(frozen=True)
 class Stored:
-    """Frozen features of a split: one array ``(n, c, h, w)`` per tap that the decoder reads, and the targets."""
+    """Frozen features of a split: one array ``(n, c, h, w)`` per map, and the targets.
+
+    Maps that the decoder does not read have no channels.
+    """
 
     maps: list[np.ndarray]
     target: Tensor
@@ -91,7 +94,7 @@ def fit_head(
         linear: True when the decoder is linear in the features.
     """
     started = time.perf_counter()
-    stored = [store_features(model, loader, dense=task.dense, last_only=linear) for loader in loaders]
+    stored = [store_features(model, loader, dense=task.dense) for loader in loaders]
     fit = _Fit(model.decoder, task, stored[0], stored[1], classes, train, next(model.parameters()).device)
     strength, iterations, tried = fit.linear() if linear else fit.adamw()
     metrics, _ = fit.validate()
@@ -100,8 +103,8 @@ def fit_head(
 
 
 @torch.no_grad()
-def store_features(model: Model, loader: Loader, *, dense: bool, last_only: bool) -> Stored:
-    """Run the backbone once over a split.
+def store_features(model: Model, loader: Loader, *, dense: bool) -> Stored:
+    """Run the backbone once over a split, and keep the maps that the decoder reads.
 
     Features of image-level tasks are stored as their mean over the image, which is what image-level decoders read.
     More than 2 GiB goes to a temporary file.
@@ -116,7 +119,8 @@ def store_features(model: Model, loader: Loader, *, dense: bool, last_only: bool
     size, row = torch.Size((1, 1)), 0
     for batch in loader.epoch(0):
         maps = model.features(batch.to(device))
-        maps = maps[-1:] if last_only else maps
+        read = {index % len(maps) for index in model.decoder.reads}
+        maps = [m if index in read else m[:, :0] for index, m in enumerate(maps)]
         maps = maps if dense else [m.mean((2, 3), keepdim=True) for m in maps]
         if not arrays:
             total = sum(m[0].numel() for m in maps) * 4 * len(loader.keys)
@@ -137,7 +141,7 @@ def store_features(model: Model, loader: Loader, *, dense: bool, last_only: bool
 
 
 def _allocate(shape: tuple[int, ...], total: int) -> np.ndarray:
-    if total <= _IN_MEMORY:
+    if total <= _IN_MEMORY or 0 in shape:
         return np.empty(shape, np.float32)
     with tempfile.TemporaryFile() as file:  # the map keeps a handle of its own
         return np.memmap(file, np.float32, "w+", shape=shape)
@@ -145,7 +149,7 @@ def _allocate(shape: tuple[int, ...], total: int) -> np.ndarray:
 
 @dataclass
 class _Fit:
-    decoder: nn.Module
+    decoder: Decoder
     task: Task
     train: Stored
     val: Stored
@@ -167,6 +171,12 @@ class _Fit:
         return logits[..., : target.shape[-2], : target.shape[-1]] if logits.ndim == 4 else logits
 
     # ---- linear decoders
+
+    @property
+    def _read(self) -> int:
+        """Index of the one map that a linear decoder reads."""
+        (index,) = self.decoder.reads
+        return index
 
     def linear(self) -> tuple[float, int, dict[str, float]]:
         """L-BFGS along a path of λ; leaves the decoder at the best on validation."""
@@ -192,18 +202,18 @@ class _Fit:
 
     def _divide_by_rms(self) -> np.ndarray:
         """Divide the stored features, so that one λ and one step size fit all channels."""
-        features = self.train.maps[-1]
+        features = self.train.maps[self._read]
         square = np.mean([np.square(chunk, dtype=np.float64).mean((0, 2, 3)) for chunk in features[:, None]], axis=0)
         scale = np.sqrt(np.maximum(square, 1e-12)).astype(np.float32)
         for stored in (self.train, self.val):
-            stored.maps[-1][:] /= scale[:, None, None]
+            stored.maps[self._read][:] /= scale[:, None, None]
         return scale
 
     def _multiply_by(self, scale: np.ndarray) -> None:
         absorb: Callable[[Tensor], None] = self.decoder.absorb  # type: ignore[assignment]  # see DecoderSpec.linear
         absorb(torch.from_numpy(scale).to(self.device))
         for stored in (self.train, self.val):
-            stored.maps[-1][:] *= scale[:, None, None]
+            stored.maps[self._read][:] *= scale[:, None, None]
 
     def _lbfgs(self, strength: float) -> int:
         parameters = list(self.decoder.parameters())

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapteo.contracts import Backbone, Batch, Features, Normalisation
+from adapteo.contracts import Backbone, Batch, Decoder, Features, Normalisation
 
 
 class Model(nn.Module):
@@ -16,7 +16,7 @@ class Model(nn.Module):
         normalisation: for the backbone's bands.
     """
 
-    def __init__(self, backbone: Backbone, decoder: nn.Module, normalisation: Normalisation) -> None:
+    def __init__(self, backbone: Backbone, decoder: Decoder, normalisation: Normalisation) -> None:
         super().__init__()
         self.backbone = backbone
         self.decoder = decoder

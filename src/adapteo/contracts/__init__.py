@@ -19,7 +19,7 @@ from adapteo.contracts.backbone import (
     default_taps,
 )
 from adapteo.contracts.data import IGNORE, Batch, Dataset, Normalisation, Sample
-from adapteo.contracts.decoder import DecoderSpec, Features
+from adapteo.contracts.decoder import Decoder, DecoderSpec, Features
 from adapteo.contracts.method import (
     Method,
     ModuleMaker,
@@ -41,6 +41,7 @@ __all__ = [
     "BackboneSpec",
     "Batch",
     "Dataset",
+    "Decoder",
     "DecoderSpec",
     "Features",
     "Grid",

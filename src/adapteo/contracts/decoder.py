@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import nn
+from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
@@ -15,21 +15,48 @@ class Features:
     strides: tuple[int, ...]
 
 
+class Decoder(nn.Module, ABC):
+    """Feature maps in, logits out.
+
+    Attributes:
+        reads: indices of the maps that it uses, counted from the last, -1. The others may come without channels,
+            ``(b, 0, h_i, w_i)``, as they do from the head start, which stores no features in vain.
+    """
+
+    reads: tuple[int, ...]
+
+    @abstractmethod
+    def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
+        """Compute logits.
+
+        Args:
+            maps: one ``(b, channels[i], h_i, w_i)`` per map of the backbone; they must not be changed.
+            size: label grid, height and width.
+
+        Returns:
+            ``(b, outputs, *size)`` for labels per pixel, ``(b, outputs)`` for labels per image.
+        """
+
+
 class DecoderSpec(ABC):
     """Configuration of a decoder: a frozen dataclass whose fields are the keys a user may write."""
 
     linear: ClassVar[bool] = False
-    """True when the logits are linear in the last feature map, so that fitting the decoder is a convex problem.
+    """True when the logits are linear in the one map that the decoder reads, so that fitting it is a convex problem.
 
-    Such a module has a further method ``absorb(scale)``: with scale ``(channels,)``, change the weights so that
+    Such a decoder has a further method ``absorb(scale)``: with scale ``(channels,)``, change the weights so that
     features give the logits that features divided by the scale gave.
     """
 
     @abstractmethod
-    def build(self, features: Features, outputs: int, dense: bool) -> nn.Module:
-        """Build the module.
+    def build(self, features: Features, outputs: int, dense: bool) -> Decoder:
+        """Build the module for maps of these channels and strides.
 
-        Returns:
-            A module with ``forward(maps, size)``: a list of feature maps ``(b, channels[i], h_i, w_i)`` and the label
-            grid ``(h, w)`` to logits ``(b, outputs, h, w)`` when dense, else ``(b, outputs)``.
+        Args:
+            features: of the backbone.
+            outputs: channels of the logits.
+            dense: True for labels per pixel, False for labels per image.
+
+        Raises:
+            ConfigError: the decoder cannot do that, or a field does not fit the backbone.
         """

@@ -8,33 +8,39 @@ A plain ViT gives all its maps at the stride of the patch. They become a pyramid
     × 1   as it is                                                 stride patch
     × ½   max-pool 2                                               stride patch · 2
 
-Maps that have different strides already, as those of a CNN, pass unchanged.
+Maps that have different strides already, as those of a CNN, pass unchanged. With batch norm this computes what
+TerraTorch's ``LearnedInterpolateToPyramidal`` does, except that an odd side keeps its last row (it drops that of the
+coarsest level).
 """
-
-import math
 
 from torch import Tensor, nn
 
 from adapteo.contracts import Features
-from adapteo.errors import ConfigError, closest
-
-NORMS = ("group", "batch")
+from adapteo.decoders._layers import norm_layer
 
 
 class Pyramid(nn.Module):
     """Turns the maps of a backbone into one map per level, finest first.
 
+    Args:
+        features: of the backbone.
+        norm: see `adapteo.decoders._layers.norm_layer`.
+        deepest: take at most so many of the maps of a backbone that has different strides, the coarsest ones.
+
     Attributes:
         features: channels and strides of the levels.
-        sources: index of the map that each level is made of.
+        sources: index of the map that each level is made of, counted from the last, -1.
+        native: True when the maps are the backbone's own.
     """
 
-    def __init__(self, features: Features, norm: str = "group") -> None:
+    def __init__(self, features: Features, norm: str = "group", deepest: int | None = None) -> None:
         super().__init__()
-        if len(set(features.strides)) > 1:
-            self.features = features
-            self.sources = tuple(range(len(features.channels)))
+        self.native = len(set(features.strides)) > 1
+        if self.native:
+            count = min(deepest or len(features.strides), len(features.strides))
+            self.sources = tuple(range(-count, 0))
             self.levels = nn.ModuleList(nn.Identity() for _ in self.sources)
+            self.features = Features(features.channels[-count:], features.strides[-count:])
             return
         patch = features.strides[-1]
         scales = [scale for scale in (4, 2, 1, 0.5) if patch / scale >= 1]
@@ -49,28 +55,6 @@ class Pyramid(nn.Module):
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Return one map ``(b, channels[i], h_i, w_i)`` per level."""
         return [level(maps[source]) for level, source in zip(self.levels, self.sources, strict=True)]
-
-
-def check_norm(kind: str) -> None:
-    """Refuse a norm that there is not.
-
-    Raises:
-        ConfigError: unknown kind.
-    """
-    if kind not in NORMS:
-        raise ConfigError(f"there is no norm '{kind}'{closest(kind, NORMS)}", allowed=NORMS, fix="change decoder.norm")
-
-
-def norm_layer(kind: str, channels: int) -> nn.Module:
-    """Make a normalisation of ``(b, channels, h, w)``.
-
-    "group" (arXiv 1803.08494) computes each image by itself, so that accumulation and several processes give what one
-    large batch gives. A group has at least 8 channels: with one channel each it would erase how bright an image is.
-    "batch" is BatchNorm.
-    """
-    if kind == "batch":
-        return nn.BatchNorm2d(channels)
-    return nn.GroupNorm(math.gcd(channels, 32 if channels >= 256 else max(1, channels // 8)), channels)
 
 
 def _level(width: int, scale: float, norm: str) -> nn.Module:
@@ -94,7 +78,7 @@ def _narrowed(width: int, scale: float) -> int:
 
 
 def _spread(maps: int, levels: int) -> tuple[int, ...]:
-    """Choose a map for each level, early to late: 4 maps for 4 levels are 0 1 2 3, 2 maps are 0 0 1 1."""
+    """Choose a map for each level, early to late: 4 maps for 4 levels are -4 -3 -2 -1, 2 maps are -2 -2 -1 -1."""
     if levels == 1:
-        return (maps - 1,)
-    return tuple(int(level * (maps - 1) / (levels - 1) + 0.5) for level in range(levels))
+        return (-1,)
+    return tuple(int(level * (maps - 1) / (levels - 1) + 0.5) - maps for level in range(levels))

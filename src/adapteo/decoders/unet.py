@@ -3,7 +3,7 @@
     x ← ConvNormReLU(ConvNormReLU([nearest(x, size of skip), skip]))   at last a 1×1 convolution, bilinear to the labels
 
 U-Net: arXiv 1505.04597. Blocks are named and shaped as in segmentation_models.pytorch's ``UnetDecoder``, the decoder of
-arXiv 2504.17397; like there, the last block has no skip and does not upsample.
+arXiv 2504.17397 (there inside TerraTorch's ``UNetDecoder``). The last block has no skip.
 """
 
 from dataclasses import dataclass
@@ -12,38 +12,45 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapteo.contracts import DecoderSpec, Features
-from adapteo.decoders._pyramid import Pyramid, check_norm, norm_layer
+from adapteo.contracts import Decoder, DecoderSpec, Features
+from adapteo.decoders._layers import check_dense, check_dropout, check_norm, conv_norm_relu, on_labels, pixel_head
+from adapteo.decoders._pyramid import Pyramid
 from adapteo.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class UNet(DecoderSpec):
-    """U-Net with skip connections over four scales; finer outlines than `linear`, for labels per pixel only.
+    """U-Net with skip connections over all scales; finer outlines than `linear`, for labels per pixel only.
 
     Attributes:
         channels: width of each block, coarse to fine, one per scale; the paper's is (512, 256, 128, 64). None follows
             the backbone's width d: (d, d/2, d/4, d/8), at most the paper's and at least 16, so that a small backbone
             does not get a decoder larger than itself.
-        norm: "group" does not depend on the batch; "batch" is the paper's, and trains on batches of at least 2.
+        norm: "group" does not depend on the batch; "batch" is the paper's, and trains on batches of at least 2;
+            "layer" normalises each place by itself.
+        dropout: part of the features before the last convolution that is set to 0 in training.
+        upsample_last: whether the last block, which has no skip, doubles the size. None is true for a CNN whose finest
+            map has stride 2, so that it ends on the pixels as segmentation_models.pytorch's Unet does, else false.
     """
 
     channels: tuple[int, ...] | None = None
     norm: str = "group"
+    dropout: float = 0.0
+    upsample_last: bool | None = None
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
+        check_dropout(self.dropout)
         if self.channels is not None and (not self.channels or min(self.channels) < 1):
             raise ConfigError(f"decoder.channels is {list(self.channels)}", fix="give positive widths, coarse to fine")
 
-    def build(self, features: Features, outputs: int, dense: bool) -> nn.Module:
+    def build(self, features: Features, outputs: int, dense: bool) -> Decoder:
         """Build the module.
 
         Raises:
             ConfigError: labels per image, or not one width per scale.
         """
-        if not dense:
-            raise ConfigError("the unet decoder makes a map, but there is one label per image", fix="decoder: linear")
+        check_dense("unet", dense)
         pyramid = Pyramid(features, self.norm)
         levels = len(pyramid.features.channels)
         width = features.channels[-1]
@@ -53,62 +60,51 @@ class UNet(DecoderSpec):
                 f"decoder.channels has {len(channels)} values, but this backbone gives {levels} scales",
                 fix=f"give {levels} widths, coarse to fine, or leave decoder.channels out",
             )
-        return UNetDecoder(pyramid, channels, outputs, self.norm)
+        return UNetDecoder(pyramid, channels, outputs, self)
 
 
-class UNetDecoder(nn.Module):
+class UNetDecoder(Decoder):
     """The module: `pyramid`, one of `blocks` per scale, `head`."""
 
-    def __init__(self, pyramid: Pyramid, channels: tuple[int, ...], outputs: int, norm: str = "group") -> None:
+    def __init__(self, pyramid: Pyramid, channels: tuple[int, ...], outputs: int, spec: UNet) -> None:
         super().__init__()
         self.pyramid = pyramid
+        self.reads = tuple(sorted(set(pyramid.sources)))
+        stem = pyramid.native and pyramid.features.strides[0] == 2
+        self.upsample_last = stem if spec.upsample_last is None else spec.upsample_last
         coarsest, *skips = reversed(pyramid.features.channels)
         inputs = (coarsest, *channels[:-1])
         self.blocks = nn.ModuleList(
-            UNetBlock(wide, skip, narrow, norm)
+            UNetBlock(wide, skip, narrow, spec.norm)
             for wide, skip, narrow in zip(inputs, (*skips, 0), channels, strict=True)
         )
-        self.head = nn.Conv2d(channels[-1], outputs, 1)
-        self.blocks.apply(_init)
-        nn.init.xavier_uniform_(self.head.weight)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]  # it has one
+        self.dropout = nn.Dropout(spec.dropout)
+        self.head = pixel_head(channels[-1], outputs)
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Return logits ``(b, k, *size)``."""
         x, *skips = reversed(self.pyramid(maps))
-        for block, skip in zip(self.blocks, (*skips, None), strict=True):
-            x = block(x, skip)
-        logits: Tensor = self.head(x)
-        if logits.shape[2:] == size:
-            return logits
-        return F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        for block, skip in zip(self.blocks, skips, strict=False):
+            x = block(F.interpolate(x, size=skip.shape[2:], mode="nearest"), skip)
+        if self.upsample_last:
+            x = F.interpolate(x, scale_factor=2, mode="nearest")
+        return on_labels(self.head(self.dropout(self.blocks[-1](x, None))), size)
 
 
 class UNetBlock(nn.Module):
-    """Upsample to the skip's size, join, convolve twice: ``(b, inputs, h, w) -> (b, outputs, h', w')``."""
+    """Join with the skip of the same size, convolve twice: ``(b, inputs, h, w) -> (b, outputs, h, w)``."""
 
     def __init__(self, inputs: int, skip: int, outputs: int, norm: str) -> None:
         super().__init__()
-        self.conv1 = _conv(inputs + skip, outputs, norm)
-        self.conv2 = _conv(outputs, outputs, norm)
+        self.conv1 = conv_norm_relu(inputs + skip, outputs, 3, norm)
+        self.conv2 = conv_norm_relu(outputs, outputs, 3, norm)
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
-        """Apply; without a skip the size stays."""
+        """Apply; the last block has no skip."""
         if skip is not None:
-            x = torch.cat([F.interpolate(x, size=skip.shape[2:], mode="nearest"), skip], dim=1)
+            x = torch.cat([x, skip], dim=1)
         out: Tensor = self.conv2(self.conv1(x))
         return out
-
-
-def _conv(inputs: int, outputs: int, norm: str) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), norm_layer(norm, outputs), nn.ReLU(inplace=True)
-    )
-
-
-def _init(module: nn.Module) -> None:
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
 
 
 DECODER = UNet
