@@ -104,8 +104,9 @@ def _normalisation(run: Run, backbone: Backbone) -> Normalisation:
                 raise ConfigError(f"train.statistics has no band '{band}'", allowed=backbone.bands, fix="add it")
         mean, std = zip(*(known[band] for band in backbone.bands), strict=True)
         return Normalisation(tuple(mean), tuple(std), "given")
-    if run.train.normalise == "pretraining":
-        return backbone.normalisation
+    pretraining = backbone.normalisation
+    if run.train.normalise == "pretraining" and pretraining is not None:
+        return pretraining
     published = run.dataset.published_statistics(backbone.bands)
     if published is not None:
         return replace(published, source="dataset")

@@ -49,8 +49,8 @@ class Train:
         augment: "d4" for flips and quarter turns, "d4+crop" for random resized crops as well, "none".
         crop: side in pixels of a random training window; null for whole images.
         drop_last: leave out the last batch of an epoch when it is smaller than the others.
-        normalise: band statistics of "pretraining", or of the "dataset": those it was published with, else computed
-            on the training split.
+        normalise: band statistics of "pretraining" (of the dataset, for a backbone that has none), or of the
+            "dataset": those it was published with, else computed on the training split.
         statistics: mean and standard deviation by band in physical units, ``{red: [0.08, 0.05], …}``, instead.
 
         precision: "fp32", or "bf16" for mixed precision on hardware that has it.

@@ -105,8 +105,8 @@ class Backbone(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def normalisation(self) -> Normalisation:
-        """Pre-training statistics for `bands`, in physical units."""
+    def normalisation(self) -> Normalisation | None:
+        """Pre-training statistics for `bands`, in physical units; None, when there are none, for the dataset's."""
 
     @abstractmethod
     def remap(self, state: Mapping[str, Tensor]) -> Remapped:
