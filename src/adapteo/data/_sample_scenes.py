@@ -35,12 +35,12 @@ def land(
     seen, truth = scene.image[0], scene.truth["landcover"]
     common = np.bincount(truth[truth >= 0].ravel(), minlength=len(COVERS)).argmax() if (truth >= 0).any() else 0
     rng = np.random.default_rng((_SAMPLES, *entropy))
-    image = np.stack([_radar(rng, seen, band) if band in _RADAR else _optical(seen, band) for band in bands])
+    image = np.stack([backscatter(rng, seen, band) if band in _RADAR else interpolate(seen, band) for band in bands])
     year, day = (int(value) for value in scene.dates[0])
     return image.astype(np.float32), np.where(truth < 0, common, truth), (year, day)
 
 
-def _optical(seen: np.ndarray, band: str) -> np.ndarray:
+def interpolate(seen: np.ndarray, band: str) -> np.ndarray:
     """One band ``(h, w)`` by linear interpolation between the six that a scene has."""
     known, at = wavelengths(HLS6), BY_NAME[band].wavelength or 0.0
     right = int(np.clip(np.searchsorted(known, at), 1, len(known) - 1))
@@ -49,7 +49,7 @@ def _optical(seen: np.ndarray, band: str) -> np.ndarray:
     return dark * ((1 - share) * seen[right - 1] + share * seen[right])
 
 
-def _radar(rng: np.random.Generator, seen: np.ndarray, band: str) -> np.ndarray:
+def backscatter(rng: np.random.Generator, seen: np.ndarray, band: str) -> np.ndarray:
     """Intensity ``(h, w)`` that grows with what shines in the near infrared, with speckle of four looks."""
     low, high = _RADAR[band]
     return (low + (high - low) * np.clip(seen[3] / 0.5, 0, 1)) * rng.gamma(4, 0.25, seen[3].shape)
