@@ -22,6 +22,7 @@ from typer.testing import CliRunner
 import adapteo
 from adapteo import config
 from adapteo.cli import app
+from adapteo.data import _samples_burn_scars, _samples_sen1floods11
 from adapteo.data.raster import Raster, write_image
 
 ROOT = Path(__file__).parents[1]
@@ -100,7 +101,9 @@ def _small(text):
 
 
 def _further_data(folder):
-    """What docs/data.md describes beside the floods."""
+    """What docs/data.md and docs/datasets.md describe beside the floods."""
+    _samples_sen1floods11.write(folder / "sen1floods11", side=32)
+    _samples_burn_scars.write(folder / "hls_burn_scars", per_split=6, side=32)
     rng = np.random.default_rng(0)
     bands = ("blue", "green", "red", "nir08", "swir16", "swir22")
 

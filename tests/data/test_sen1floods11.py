@@ -97,6 +97,17 @@ def test_values_are_those_of_the_files(written):
     np.testing.assert_allclose(sample.latlon, (lat, lon), rtol=1e-6)
 
 
+def test_zero_is_missing_also_where_the_file_does_not_say_so(root):
+    dataset = Sen1Floods11(str(root))
+    key = dataset.split("train")[0]
+    s2 = np.full((13, 32, 32), 800, np.int16)
+    s2[:, 4, 5] = s2[10, 6, 7] = 0
+    write_tif(root / HAND / f"S2Hand/{key}_S2Hand.tif", s2)
+    sample = dataset.read(key)
+    np.testing.assert_array_equal(np.isnan(sample.image[0]), s2 == 0)
+    assert np.isnan(sample.latlon).all(), "no georeference"
+
+
 @pytest.mark.parametrize(
     ("wanted", "indexes"),
     [(("swir22", "blue"), [12, 1]), (("vh", "red", "vv"), [14, 3, 13]), (("vv",), [13])],
