@@ -90,8 +90,8 @@ class Block(nn.Module):
 
     Args:
         dim, heads: width and number of heads.
-        mlp_ratio: hidden width of the MLP over `dim`.
-        qkv_bias, proj_bias: whether those linears of the attention have biases.
+        mlp: hidden width of the MLP over `dim`, or the module itself.
+        qkv_bias, proj_bias, norm_bias: whether those linears of the attention, and the norms, have biases.
         eps: of the norms.
     """
 
@@ -99,17 +99,18 @@ class Block(nn.Module):
         self,
         dim: int,
         heads: int,
-        mlp_ratio: float = 4.0,
+        mlp: float | nn.Module = 4.0,
         *,
         qkv_bias: bool = True,
         proj_bias: bool = True,
+        norm_bias: bool = True,
         eps: float = 1e-6,
     ) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.norm1 = nn.LayerNorm(dim, eps=eps, bias=norm_bias)
         self.attn = Attention(dim, heads, qkv_bias=qkv_bias, proj_bias=proj_bias)
-        self.norm2 = nn.LayerNorm(dim, eps=eps)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.norm2 = nn.LayerNorm(dim, eps=eps, bias=norm_bias)
+        self.mlp = mlp if isinstance(mlp, nn.Module) else Mlp(dim, int(dim * mlp))
 
     def forward(self, x: Tensor) -> Tensor:
         """Attention, then MLP, each with its residual."""
@@ -167,7 +168,8 @@ def init_weights(module: nn.Module) -> None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.LayerNorm):
         nn.init.ones_(module.weight)
-        nn.init.zeros_(module.bias)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def split_qkv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -38,7 +38,10 @@ CASES: dict[str, list[dict[str, object]]] = {
     "lora": [{}, {"preset": "paper"}, {"rank": 2, "rslora": True, "dropout": 0.1, "targets": ("k", "proj")}],
     "vpt": [{}, {"prompts": 3, "deep": False, "real_channels": True}],
 }
-SMALLEST: dict[str, dict[str, object]] = {"prithvi": {"variant": "2.0-tiny-TL", "metadata": True}}
+SMALLEST: dict[str, dict[str, object]] = {
+    "prithvi": {"variant": "2.0-tiny-TL", "metadata": True},
+    "terramind": {"variant": "tiny"},
+}
 STAGES = {"tiny-stages"}  # hierarchical networks
 CONVOLUTIONS = {"tiny-stages"}  # those without transformer blocks
 NEED_TOKENS, NEED_LINEARS = {"vpt"}, {"lora"}
