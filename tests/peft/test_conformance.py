@@ -218,8 +218,9 @@ def test_the_embedding_is_left_alone_unless_asked_for(backbone_name, method_name
     plain = dict(original(backbone_name).named_parameters())
     backbone = adapted(backbone_name, make(method_name))
     outside = {name for name in trainable(backbone) if name in plain and not name.startswith(("blocks.", "norm."))}
-    has_embedding = any(not name.startswith(("blocks.", "norm.")) for name in plain)
-    assert bool(outside) == (method_name in BEYOND_BLOCKS and has_embedding)
+    kind = "bias" if method_name.startswith("bitfit") else ""
+    wanted = any(name.endswith(kind) and not name.startswith(("blocks.", "norm.")) for name in plain)
+    assert bool(outside) == (method_name in BEYOND_BLOCKS and wanted)
     wrapped = (name for name, module in backbone.named_modules() if isinstance(module, Wrapper))
     assert all(name.startswith("blocks.") for name in wrapped)
 
