@@ -185,6 +185,20 @@ def test_the_official_split_follows_the_folders(written):
     assert len(everything(BurnScars(str(written), val_fraction=0.01))["val"]) == 1
 
 
+@pytest.mark.parametrize("fraction", [0.05, 0.1, 0.5])
+def test_validation_takes_whole_tiles(fraction):
+    random = np.random.default_rng(0)
+    keys = sorted(
+        {f"T{random.integers(10, 18)}S{'ABC'[random.integers(3)]}A.{2018 + i % 4}{i:03d}" for i in range(1, 366)}
+    )
+    tile_of = {key: key.split(".")[0] for key in keys}
+    chosen = burn_scars._whole_tiles(keys, fraction)
+    assert {tile_of[key] for key in chosen} & {tile_of[key] for key in set(keys) - chosen} == set()
+    largest = max(list(tile_of.values()).count(tile) for tile in tile_of.values())
+    assert fraction * len(keys) <= len(chosen) < fraction * len(keys) + largest
+    assert burn_scars._whole_tiles(keys, fraction) == chosen
+
+
 def test_lists_divide_the_chips_of_all_folders(written):
     dataset = BurnScars(str(written), splits=str(written / "splits"))
     parts = everything(dataset)
