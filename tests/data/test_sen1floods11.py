@@ -350,6 +350,13 @@ def test_download(bucket, tmp_path, written):
     assert not list(tmp_path.rglob("*.part"))
 
 
+def test_a_whole_copy_is_left_as_it_is(bucket, root):
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*")}
+    Sen1Floods11(str(root), download=True).split("train")
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*")} == before, "it may be on a read-only disk"
+    assert bucket.asked == []
+
+
 def test_a_download_that_was_interrupted_goes_on(bucket, tmp_path):
     broken = dict(list(bucket.files.items()))
     gone = [path for path in broken if "LabelHand/" in path][3]

@@ -281,11 +281,10 @@ class Sen1Floods11(Dataset):
             return Lists(self.splits, self.download)
         base, layout = self._place
         folder = base / layout.lists
-        paths = [folder / f"flood_{name}_data.csv" for name in ("train", "valid", "test", HOLDOUT)]
-        if self.download and layout is _ORIGINAL:
+        if self.download and layout is _ORIGINAL and (missing := _lists_missing(folder)):
             with one_at_a_time(base):
-                for path in paths:
-                    if not path.is_file() and not path.with_suffix(".txt").is_file():
+                for path in missing:
+                    if not path.is_file():
                         fetch(self._address(path), path)
         if not folder.is_dir():
             raise self._absent(f"there is no folder {folder}")
@@ -301,6 +300,11 @@ class Sen1Floods11(Dataset):
 def _parse(entry: str) -> str | None:
     match = _KEY.fullmatch(entry.rpartition("/")[2])
     return match[1] if match else None
+
+
+def _lists_missing(folder: Path) -> list[Path]:
+    paths = [folder / f"flood_{name}_data.csv" for name in ("train", "valid", "test", HOLDOUT)]
+    return [path for path in paths if not path.is_file() and not path.with_suffix(".txt").is_file()]
 
 
 def _names(folder: Path) -> list[str]:
