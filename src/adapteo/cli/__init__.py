@@ -1,0 +1,15 @@
+"""The ``adapteo`` command: it reads arguments and shows errors; everything else is below it.
+
+Nothing heavy is imported before a command runs, so that ``--help`` and completion answer at once. One file per group of
+subcommands; importing it adds them to the frame in `app`.
+"""
+
+from adapteo.cli import runs, catalogue  # isort: skip  # the order of the help page
+from adapteo.cli.app import app
+
+__all__ = ["app", "catalogue", "main", "runs"]
+
+
+def main() -> None:
+    """Run the command line; the console script."""
+    app()

@@ -1,0 +1,86 @@
+"""``fit``, ``test``, ``predict``, ``merge``: the main job."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import adapteo
+from adapteo.cli.app import app, reported
+
+
+@app.command()
+@reported()
+def fit(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.", show_default=False)],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="KEY=VALUE", help="Change keys, e.g. train.rate=3e-4 method=lora."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run left off.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run (default: runs/ and the name of the YAML file).")
+    ] = None,
+) -> None:
+    """Train what a YAML file describes."""
+    adapteo.fit(config, *(overrides or ()), *([f"out={out}"] if out else ()), resume=resume)
+
+
+_Run = Annotated[
+    Path, typer.Argument(metavar="RUN", help="Folder of a finished run, e.g. runs/flood.", show_default=False)
+]
+
+
+@app.command()
+@reported()
+def test(run: _Run) -> None:
+    """Print the test table: per class, per region, with intervals."""
+    adapteo.load(run).test(show=True)
+
+
+@app.command()
+@reported()
+def predict(
+    run: _Run,
+    scenes: Annotated[list[Path], typer.Argument(metavar="SCENE", help="GeoTIFFs of any size.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The map to write; a folder when there are several scenes.")],
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Write probabilities beside the map.")] = False,
+    bands: Annotated[
+        str, typer.Option(help="Names of the file's bands in order, e.g. blue,green,red,nir08; if it does not tell.")
+    ] = "",
+    sensor: Annotated[
+        str | None, typer.Option(help="sentinel2, hls_s30, hls_l30 or landsat8, where names such as B5 need it.")
+    ] = None,
+    scale: Annotated[
+        float | None, typer.Option(help="Reflectance = stored value x scale + offset, if not as in training.")
+    ] = None,
+    offset: Annotated[float, typer.Option(help="See --scale.")] = 0.0,
+) -> None:
+    """Map whole scenes."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
+
+    fitted = adapteo.load(run)
+    columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("predict", total=None)
+        written = fitted.predict(
+            scenes,
+            out,
+            bands=bands.replace(",", " ").split(),
+            sensor=sensor,
+            scaling=None if scale is None else (scale, offset),
+            probabilities=probabilities,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    typer.echo(f"wrote {written}")
+
+
+@app.command()
+@reported()
+def merge(
+    run: _Run,
+    out: Annotated[Path, typer.Option(help="Checkpoint file to write.")],
+) -> None:
+    """Write the adapted backbone as an ordinary checkpoint, with the upstream keys."""
+    typer.echo(f"wrote {adapteo.load(run).merge(out)}")
