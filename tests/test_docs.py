@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 import adapteo
 from adapteo import config
 from adapteo.cli import app
-from adapteo.data import _samples_burn_scars, _samples_sen1floods11
+from adapteo.data import _samples_burn_scars, _samples_geobench, _samples_reben, _samples_sen1floods11
 from adapteo.data.raster import Raster, write_image
 
 ROOT = Path(__file__).parents[1]
@@ -104,6 +104,8 @@ def _further_data(folder):
     """What docs/data.md and docs/datasets.md describe beside the floods."""
     _samples_sen1floods11.write(folder / "sen1floods11", side=32)
     _samples_burn_scars.write(folder / "hls_burn_scars", per_split=6, side=32)
+    _samples_geobench.write(folder / "geobench", side=32, subsets=("m-cashew-plant", "m-eurosat"))
+    _samples_reben.write(folder / "reben", side=36)
     rng = np.random.default_rng(0)
     bands = ("blue", "green", "red", "nir08", "swir16", "swir22")
 

@@ -79,8 +79,8 @@ def problem(call):
 
 def test_it_is_in_the_registry_and_takes_yaml(root):
     assert load("datasets", "reben") is ReBEN
-    made = TypeAdapter(ReBEN).validate_python({"root": str(root), "pad": 128, "heldout": ["Ireland"]})
-    assert made == ReBEN(str(root), pad=128, heldout=("Ireland",))
+    made = TypeAdapter(ReBEN).validate_python({"root": str(root), "pad": 128, "holdout": ["Ireland"]})
+    assert made == ReBEN(str(root), pad=128, holdout=("Ireland",))
     assert pickle.loads(pickle.dumps(made)).split("train") == made.split("train")
 
 
@@ -102,16 +102,16 @@ def test_austria_and_ireland_are_held_out(root):
 
 
 def test_other_hold_outs(root):
-    plain = ReBEN(str(root), heldout=())
+    plain = ReBEN(str(root), holdout=())
     assert plain.holdouts == ()
     assert [len(plain.split(name)) for name in ("train", "val", "test")] == [5, 3, 9]
     official = {"train": "train", "validation": "val", "test": "test"}
     for row in rows(plain):
         assert row["patch_id"] in plain.split(official[row["split"]])
-    finland = ReBEN(str(root), heldout=("Finland",))
+    finland = ReBEN(str(root), holdout=("Finland",))
     assert finland.holdouts == ("Finland",)
     assert {finland.group(key) for key in finland.split("train")} == {"Portugal", "Austria", "Ireland"}
-    said = problem(lambda: ReBEN(str(root), heldout=("Irland",)).split("train"))
+    said = problem(lambda: ReBEN(str(root), holdout=("Irland",)).split("train"))
     assert "no country 'Irland'; did you mean 'Ireland'" in said
 
 
@@ -136,10 +136,10 @@ def test_lists(root):
 
 def test_hold_outs_may_share_patches(root):
     """The paper's hold-out is a part of its lists of Austria and Ireland."""
-    dataset = ReBEN(str(root), splits=str(root / "lists"), heldout=("Ireland", "ood"))
+    dataset = ReBEN(str(root), splits=str(root / "lists"), holdout=("Ireland", "ood"))
     assert dataset.holdouts == ("Ireland", "ood")
     assert set(dataset.split("Ireland")) < set(dataset.split("ood"))
-    missing = ReBEN(str(root), splits=str(root / "lists"), heldout=("Norway",))
+    missing = ReBEN(str(root), splits=str(root / "lists"), holdout=("Norway",))
     assert "Norway" in problem(lambda: missing.split("train"))
 
 
@@ -347,7 +347,7 @@ def test_facts(root):
     with pytest.raises(ConfigError, match="'labels' cannot be 'pixel'"):
         ReBEN("x", labels="pixel")
     with pytest.raises(ConfigError, match="cannot be called 'test'"):
-        ReBEN("x", heldout=("test",))
+        ReBEN("x", holdout=("test",))
 
 
 def test_fingerprint(small):
@@ -355,7 +355,7 @@ def test_fingerprint(small):
     assert replace(small).fingerprint() == before
     assert replace(small, pad=16).fingerprint() != before
     assert replace(small, labels="multilabel").fingerprint() != before
-    assert replace(small, heldout=()).fingerprint() != before
+    assert replace(small, holdout=()).fingerprint() != before
     path = map_path(small, small.split("test")[0])
     path.write_bytes(path.read_bytes() + b" ")
     assert replace(small).fingerprint() != before

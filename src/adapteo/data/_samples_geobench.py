@@ -16,7 +16,14 @@ from adapteo.errors import ConfigError
 
 _SPLITS = ("train", "valid", "test")
 _DATES = (date(2019, 11, 15), date(2020, 1, 9), date(2020, 2, 28))
-_UNUSED = {"m-cashew-plant": "Cloud Probability", "m-SA-crop-type": "Cloud Probability"}
+_UNUSED = {
+    "m-cashew-plant": ("Cloud Probability",),
+    "m-SA-crop-type": ("Cloud Probability",),
+    "m-brick-kiln": ("10 - SWIR - Cirrus", "11 - SWIR", "12 - SWIR"),
+    "m-so2sat": ("01 - VH.Real", "02 - VH.Imaginary", "03 - VV.Real", "04 - VV.Imaginary",
+                 "07 - VH.LEE Filtered.Real", "08 - VV.LEE Filtered.Imaginary"),
+}  # fmt: skip
+"""What the files hold beside the bands that are read."""
 _INT16 = ("m-eurosat", "m-SA-crop-type")
 _UTM = (
     'PROJCS["WGS 84 / UTM zone 29N",GEOGCS["WGS 84",DATUM["WGS_1984",SPHEROID["WGS 84",6378137,298.257223563]],'
@@ -95,10 +102,11 @@ def _write_sample(
     facts = SETS[subset]
     image, cover, _ = land(entropy, list(REGIONS)[entropy[-1] % len(REGIONS)], side, facts.bands)
     arrays = {key: _stored(image[i], band, subset) for i, (band, key) in enumerate(facts.keys.items())}
-    if subset in _UNUSED:
-        arrays[_UNUSED[subset]] = np.zeros((side, side), next(iter(arrays.values())).dtype)
+    for key in _UNUSED.get(subset, ()):
+        arrays[key] = np.zeros((side, side), next(iter(arrays.values())).dtype)
     if subset == "m-NeonTree":
-        arrays["CanopyHeightModel"] = np.zeros((side // 10, side // 10, 1), np.float32)
+        arrays["Canopy Height Model"] = np.zeros((max(1, side // 10), max(1, side // 10), 1), np.float32)
+        arrays["Neon"] = np.zeros((max(1, side // 10), max(1, side // 10), 369), np.int16)
     suffix = f"_{day:%Y-%m-%d}" if day else ""
     label: np.ndarray | int | None = None
     if facts.task == "classification":

@@ -70,7 +70,7 @@ class ReBEN(Dataset):
         labels: "map", a class per pixel, or "multilabel", the classes of the patch from the metadata.
         splits: "official"; "paper" for the 7k patches of arXiv 2504.17397 (4,690 train, 946 val, 945 test, 807 ood); or
             a folder or web address with ``train.txt``, ``val.txt``, ``test.txt`` and hold-outs, one patch per line.
-        heldout: hold-outs. With ``official``, countries that are taken out of train, val and test, and whose test
+        holdout: hold-outs. With ``official``, countries that are taken out of train, val and test, and whose test
             patches are a split each; by default Austria and Ireland. With lists their names, by default ``ood``.
         pad: side in pixels to which patches of 120 are extended at the right and at the bottom, images by reflection,
             maps with pixels that are not learned; the paper uses 128.
@@ -80,7 +80,7 @@ class ReBEN(Dataset):
     root: str
     labels: Literal["map", "multilabel"] = "map"
     splits: str = "official"
-    heldout: tuple[str, ...] | None = None
+    holdout: tuple[str, ...] | None = None
     pad: int | None = None
     download: bool = False
 
@@ -92,9 +92,9 @@ class ReBEN(Dataset):
         """
         if self.labels not in ("map", "multilabel"):
             raise ConfigError(f"'labels' cannot be '{self.labels}'", allowed=("map", "multilabel"))
-        for name in self.heldout or ():
+        for name in self.holdout or ():
             if name in _PARTS:
-                raise ConfigError(f"a hold-out cannot be called '{name}'", fix="correct 'heldout'")
+                raise ConfigError(f"a hold-out cannot be called '{name}'", fix="correct 'holdout'")
 
     # ------------------------------------------------------------------------------------- contract
 
@@ -120,7 +120,7 @@ class ReBEN(Dataset):
 
     @property
     def holdouts(self) -> tuple[str, ...]:
-        """Countries, or lists; see `heldout`."""
+        """Countries, or lists; see `holdout`."""
         return tuple(name for name in self._parts if name not in _PARTS)
 
     def split(self, name: str) -> Sequence[str]:
@@ -131,7 +131,7 @@ class ReBEN(Dataset):
             raise DataError(
                 f"the split '{name}' {'does not exist' if keys is None else 'is empty'}{closest(name, having)}",
                 allowed=[f"{part} ({count:,})" for part, count in having.items()],
-                fix="change `splits` or `heldout` in the dataset section",
+                fix="change `splits` or `holdout` in the dataset section",
             )
         return keys
 
@@ -198,7 +198,7 @@ class ReBEN(Dataset):
 
     def _official(self) -> dict[str, tuple[str, ...]]:
         known = sorted(set(self._metadata.country.values()))
-        countries = _COUNTRIES if self.heldout is None else self.heldout
+        countries = _COUNTRIES if self.holdout is None else self.holdout
         for country in countries:
             if country not in known:
                 raise DataError(f"reBEN has no country '{country}'{closest(country, known)}", allowed=known)
@@ -215,8 +215,8 @@ class ReBEN(Dataset):
         source = f"{PAPER}/reBEN/reBEN_7k" if self.splits == "paper" else self.splits
         lists = Lists(source, self.download, _DIGESTS if self.splits == "paper" else {})
         parts = {name: lists.part(name, self._parse) for name in _PARTS}
-        for name in ("ood",) if self.heldout is None else self.heldout:
-            found = lists.part(name, self._parse, needed=self.heldout is not None)
+        for name in ("ood",) if self.holdout is None else self.holdout:
+            found = lists.part(name, self._parse, needed=self.holdout is not None)
             if found is not None:
                 parts[name] = found
         return {name: tuple(keys or ()) for name, keys in parts.items()}
