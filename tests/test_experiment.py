@@ -257,6 +257,22 @@ def test_bands_that_the_backbone_does_not_take_are_named(tmp_path, monkeypatch):
         assemble(spell(tmp_path / "b"))
 
 
+def test_the_bands_that_a_run_names(tmp_path):
+    fitted = experiment.fit(spell(tmp_path / "a", "train.bands=[B4, blue]", "train.epochs=1"))
+    assert fitted.bands == ("red", "blue")
+    assert fitted.imagery.bands == BANDS
+    assert adapteo.load(fitted.folder).model.backbone.bands == ("red", "blue")
+    for bands, message in (("[red, nir]", "no band 'nir'"), ("[]", "is empty"), ("[red, B4]", "more than once")):
+        with pytest.raises(ConfigError, match=message):
+            assemble(spell(tmp_path / "b", f"train.bands={bands}"))
+
+
+def test_a_named_band_that_the_backbone_does_not_take(tmp_path, monkeypatch):
+    monkeypatch.setattr("tiny.TinySpec.accepts", lambda spec, bands: tuple(b for b in bands if b != "green"))
+    with pytest.raises(ConfigError, match="the backbone does not take 'green'"):
+        assemble(spell(tmp_path / "a", "train.bands=[red, green]"))
+
+
 def test_where_the_statistics_come_from(tmp_path, monkeypatch):
     spelt = spell(tmp_path / "a", "train.normalise=dataset")
     computed = assemble(spelt).model.normalisation

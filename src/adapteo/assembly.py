@@ -1,12 +1,12 @@
 """From a configuration to the parts of a run: model with its base weights, and loaders of the splits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adapteo.bands import resolve
+from adapteo.bands import resolve, resolve_all
 from adapteo.checkpoint import Base, load_base
 from adapteo.config import Run
 from adapteo.contracts import Backbone, Dataset, Normalisation
@@ -80,12 +80,7 @@ def assemble(run: Run, imagery: Imagery | None = None, normalisation: Normalisat
         WeightsError: when the base weights do not fit.
     """
     imagery = imagery or Imagery.of(run.dataset)
-    bands = run.backbone.accepts(imagery.bands)
-    if not bands:
-        raise ConfigError(
-            f"the backbone takes none of the dataset's bands ({', '.join(imagery.bands)})",
-            fix="choose another backbone (`adapteo list backbones`), or correct dataset.bands",
-        )
+    bands = chosen_bands(run, imagery.bands)
     torch.manual_seed(run.train.seed)
     backbone = run.backbone.build(bands, imagery.frames)
     base = load_base(backbone, run.backbone.weights)
@@ -93,6 +88,31 @@ def assemble(run: Run, imagery: Imagery | None = None, normalisation: Normalisat
     decoder = run.decoder.build(features(backbone), run.task.outputs(imagery.classes), run.task.dense)
     left_out = tuple(band for band in imagery.bands if band not in bands)
     return Assembled(Model(backbone, decoder, normalisation or _normalisation(run, backbone)), base, bands, left_out)
+
+
+def chosen_bands(run: Run, available: Sequence[str]) -> tuple[str, ...]:
+    """Bands that a run's model gets, in order: those of ``train.bands``, else all of the dataset that it takes.
+
+    Raises:
+        ConfigError: the backbone takes none of them, or a band that is asked for is not there or not taken.
+    """
+    if run.train.bands is None:
+        bands = run.backbone.accepts(available)
+        if not bands:
+            raise ConfigError(
+                f"the backbone takes none of the dataset's bands ({', '.join(available)})",
+                fix="choose another backbone (`adapteo list backbones`), or correct dataset.bands",
+            )
+        return bands
+    wanted = resolve_all(run.train.bands)
+    for band in wanted:
+        if band not in available:
+            raise ConfigError(f"train.bands: the dataset has no band '{band}'", allowed=available)
+        if band not in run.backbone.accepts(wanted):
+            raise ConfigError(f"train.bands: the backbone does not take '{band}'", fix="leave it out")
+    if not wanted:
+        raise ConfigError("train.bands is empty", allowed=available, fix="name at least one, or leave it out for all")
+    return wanted
 
 
 def _normalisation(run: Run, backbone: Backbone) -> Normalisation:

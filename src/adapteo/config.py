@@ -49,6 +49,7 @@ class Train:
         augment: "d4" for flips and quarter turns, "d4+crop" for random resized crops as well, "none".
         crop: side in pixels of a random training window; null for whole images.
         drop_last: leave out the last batch of an epoch when it is smaller than the others.
+        bands: those of the dataset that are used, in this order; null for all that the backbone takes.
         normalise: band statistics of "pretraining" (of the dataset, for a backbone that has none), or of the
             "dataset": those it was published with, else computed on the training split.
         statistics: mean and standard deviation by band in physical units, ``{red: [0.08, 0.05], …}``, instead.
@@ -81,6 +82,7 @@ class Train:
     augment: Literal["none", "d4", "d4+crop"] = "d4"
     crop: int | None = None
     drop_last: bool = False
+    bands: tuple[str, ...] | None = None
     normalise: Literal["pretraining", "dataset"] = "pretraining"
     statistics: Mapping[str, tuple[float, float]] | None = None
 
