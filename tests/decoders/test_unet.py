@@ -40,9 +40,17 @@ def test_default_widths_follow_the_backbone_up_to_the_paper(dim, widths):
     assert [block.conv2[0].out_channels for block in module.blocks] == widths
 
 
+def test_a_larger_last_convolution_keeps_the_size_and_sees_its_neighbours():
+    module = UNet(head_kernel=3).build(Features((16,) * 4, (8,) * 4), 2, dense=True)
+    assert module.head.weight.shape == (2, 16, 3, 3)
+    assert module([torch.randn(1, 16, 4, 6)] * 4, (32, 48)).shape == (1, 2, 32, 48)
+
+
 def test_wrong_configurations_say_what_to_do():
     features = Features((16,) * 4, (8,) * 4)
     with pytest.raises(ConfigError, match="2 values, but this backbone gives 4 scales"):
         UNet((16, 8)).build(features, 2, dense=True)
     with pytest.raises(ConfigError, match="positive widths"):
         UNet(channels=(16, 0))
+    with pytest.raises(ConfigError, match="head_kernel is 2"):
+        UNet(head_kernel=2)

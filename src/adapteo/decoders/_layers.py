@@ -82,9 +82,9 @@ def conv_norm_relu(inputs: int, outputs: int, kernel: int, norm: str) -> nn.Sequ
     return nn.Sequential(conv, norm_layer(norm, outputs), nn.ReLU(inplace=True))
 
 
-def pixel_head(channels: int, outputs: int) -> nn.Conv2d:
-    """Make the 1 × 1 convolution from features to logits."""
-    head = nn.Conv2d(channels, outputs, 1)
+def pixel_head(channels: int, outputs: int, kernel: int = 1) -> nn.Conv2d:
+    """Make the convolution from features to logits, 1 × 1 unless another odd side is asked for."""
+    head = nn.Conv2d(channels, outputs, kernel, padding=kernel // 2)
     nn.init.xavier_uniform_(head.weight)
     assert head.bias is not None, "the head is built with a bias"
     nn.init.zeros_(head.bias)

@@ -31,18 +31,22 @@ class UNet(DecoderSpec):
         dropout: part of the features before the last convolution that is set to 0 in training.
         upsample_last: whether the last block, which has no skip, doubles the size. None is true for a CNN whose finest
             map has stride 2, so that it ends on the pixels as segmentation_models.pytorch's Unet does, else false.
+        head_kernel: side of the last convolution, odd; 3 in segmentation_models.pytorch's Unet.
     """
 
     channels: tuple[int, ...] | None = None
     norm: str = "group"
     dropout: float = 0.0
     upsample_last: bool | None = None
+    head_kernel: int = 1
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
         check_dropout(self.dropout)
         if self.channels is not None and (not self.channels or min(self.channels) < 1):
             raise ConfigError(f"decoder.channels is {list(self.channels)}", fix="give positive widths, coarse to fine")
+        if self.head_kernel < 1 or self.head_kernel % 2 == 0:
+            raise ConfigError(f"decoder.head_kernel is {self.head_kernel}", fix="give an odd number, 1 or 3")
 
     def build(self, features: Features, outputs: int, dense: bool) -> Decoder:
         """Build the module.
@@ -79,7 +83,7 @@ class UNetDecoder(Decoder):
             for wide, skip, narrow in zip(inputs, (*skips, 0), channels, strict=True)
         )
         self.dropout = nn.Dropout(spec.dropout)
-        self.head = pixel_head(channels[-1], outputs)
+        self.head = pixel_head(channels[-1], outputs, spec.head_kernel)
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Return logits ``(b, k, *size)``."""
