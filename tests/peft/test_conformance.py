@@ -22,7 +22,6 @@ from adapteo.contracts import (
     Batch,
     Grid,
     Method,
-    StageBackbone,
     Wrapper,
     adapt,
     merge,
@@ -42,8 +41,8 @@ SMALLEST: dict[str, dict[str, object]] = {
     "prithvi": {"variant": "2.0-tiny-TL", "metadata": True},
     "terramind": {"variant": "tiny"},
 }
-STAGES = {"tiny-stages"}  # hierarchical networks
-CONVOLUTIONS = {"tiny-stages"}  # those without transformer blocks
+STAGES = {"tiny-stages", "decur", "unet"}  # hierarchical networks
+CONVOLUTIONS = {"tiny-stages", "decur", "unet"}  # those without transformer blocks
 NEED_TOKENS, NEED_LINEARS = {"vpt"}, {"lora"}
 BEYOND_BLOCKS = {"full", "bitfit-1"}  # cases that are asked to train what the embedding is made of
 
@@ -59,11 +58,10 @@ class Pooled(TinyBackbone):
 
 
 def family(name: str) -> Backbone:
-    """Build a family with random weights, cut after two blocks: the others would only take time."""
+    """Build a family with random weights, cut after two blocks or stages: the others would only take time."""
     spec = registry.load("backbones", name)(**{"weights": "random", **SMALLEST.get(name, {})})
     backbone = spec.build(spec.accepts(HLS6))
-    if not isinstance(backbone, StageBackbone):
-        backbone.blocks, backbone.taps = backbone.blocks[:2], (0, 1)
+    backbone.blocks, backbone.taps = backbone.blocks[:2], (0, 1)
     return backbone
 
 
@@ -123,11 +121,11 @@ def train(backbone: Backbone, steps: int = 3) -> dict[str, float]:
 
     The sum of a LayerNorm's outputs is constant, so a loss like ``maps.sum()`` would have no gradient at all.
     """
-    backbone.train()
     parameters = trainable(backbone)
     largest = dict.fromkeys(parameters, 0.0)
     if not parameters:
         return largest
+    backbone.train()
     optimiser = torch.optim.AdamW(parameters.values(), lr=1e-2)
     generator = torch.Generator().manual_seed(2)
     for _ in range(steps):
