@@ -5,24 +5,26 @@ head did. So the converged probe is both the baseline of every table and the sta
 
 A linear decoder on frozen features is a convex problem, regularised logistic regression for classes:
 
-    min_w  mean loss(w) + λ/2 ‖w‖²      L-BFGS to convergence for each λ, strong to weak, λ picked on validation
+    min_w  mean loss(w) + λ/2 ‖D w‖²    L-BFGS to convergence for each λ, strong to weak, λ picked on validation
 
-on features that are divided by their root mean square, channel by channel; the division then moves into the weights.
+with D the root mean square of each channel, which is λ/2 ‖w‖² on features that are divided by it.
 
 Any other decoder is trained on the same stored features by AdamW until the validation loss has stalled.
 """
 
+import copy
 import math
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from adapteo._convex import Moments, minimise
 from adapteo.config import Train
 from adapteo.contracts import Decoder, Task
 from adapteo.data.loader import Loader
@@ -161,33 +163,34 @@ class _Fit:
         self.weight = self._weight(self.train)
         self.val_weight = self._weight(self.val)
         largest = max(m[0].size for m in self.train.maps) + self.train.size[0] * self.train.size[1]
-        self.chunk = max(1, 2**24 // largest)
+        self.chunk = max(1, 2**23 // largest)
 
     def _weight(self, stored: Stored) -> Tensor:
         return torch.stack([self.task.weight(t) for t in stored.target.split(64)]).sum(0).to(self.device)
 
     def _logits(self, maps: list[Tensor], target: Tensor, size: tuple[int, int]) -> Tensor:
-        logits: Tensor = self.decoder([m.to(self.device) for m in maps], size)
+        like = next(self.decoder.parameters())
+        logits: Tensor = self.decoder([m.to(like) for m in maps], size)
         return logits[..., : target.shape[-2], : target.shape[-1]] if logits.ndim == 4 else logits
 
     # ---- linear decoders
 
-    @property
-    def _read(self) -> int:
-        """Index of the one map that a linear decoder reads."""
-        (index,) = self.decoder.reads
-        return index
-
     def linear(self) -> tuple[float, int, dict[str, float]]:
-        """L-BFGS along a path of λ; leaves the decoder at the best on validation."""
-        scale = self._divide_by_rms()
+        """L-BFGS along a path of λ; leaves the decoder at the best on validation.
+
+        In float64, where the device has it: float32 no longer sees a lower loss long before the minimum.
+        """
+        given = self.decoder
+        self.decoder = copy.deepcopy(given).to(torch.float32 if self.device.type == "mps" else torch.float64)
         best, chosen, iterations, worse = (-math.inf, -math.inf), STRENGTHS[0], 0, 0
         tried: dict[str, float] = {}
         kept = self._copy()
+        moments = self._moments()
+        head = cast(nn.Linear | nn.ConvTranspose2d, self.decoder.head)  # see DecoderSpec.linear
         for parameter in self.decoder.parameters():
             nn.init.zeros_(parameter)
         for strength in STRENGTHS:
-            count = self._lbfgs(strength)
+            count = minimise(head, self._loss, moments, strength, _MAX_ITERATIONS)
             metrics, loss = self.validate()
             score = metrics[self.task.monitor] * (1 if self.task.higher_is_better else -1)
             tried[f"{strength:g}"] = metrics[self.task.monitor]
@@ -196,50 +199,30 @@ class _Fit:
                 best, chosen, iterations, worse, kept = (score, -loss), strength, count, 0, self._copy()
             if worse == _WORSE:
                 break
-        self.decoder.load_state_dict(kept)
-        self._multiply_by(scale)
+        given.load_state_dict(kept)
+        self.decoder = given
         return chosen, iterations, tried
 
-    def _divide_by_rms(self) -> np.ndarray:
-        """Divide the stored features, so that one λ and one step size fit all channels."""
-        features = self.train.maps[self._read]
-        square = np.mean([np.square(chunk, dtype=np.float64).mean((0, 2, 3)) for chunk in features[:, None]], axis=0)
-        scale = np.sqrt(np.maximum(square, 1e-12)).astype(np.float32)
-        for stored in (self.train, self.val):
-            stored.maps[self._read][:] /= scale[:, None, None]
-        return scale
+    def _moments(self) -> Moments:
+        """Moments of the features that the decoder reads."""
+        (read,) = self.decoder.reads
+        first, second, count = torch.zeros(1), torch.zeros(1), 0
+        like = next(self.decoder.parameters())
+        for maps, _ in self.train.chunks(self.chunk):
+            rows = maps[read].to(like).movedim(1, -1).flatten(0, -2)
+            first, second = first + rows.sum(0).double().cpu(), second + (rows.T @ rows).double().cpu()
+            count += len(rows)
+        return Moments(first / count, second / count)
 
-    def _multiply_by(self, scale: np.ndarray) -> None:
-        absorb: Callable[[Tensor], None] = self.decoder.absorb  # type: ignore[assignment]  # see DecoderSpec.linear
-        absorb(torch.from_numpy(scale).to(self.device))
-        for stored in (self.train, self.val):
-            stored.maps[self._read][:] *= scale[:, None, None]
-
-    def _lbfgs(self, strength: float) -> int:
-        parameters = list(self.decoder.parameters())
-        optimiser = torch.optim.LBFGS(
-            parameters,
-            max_iter=_MAX_ITERATIONS,
-            tolerance_grad=1e-6,
-            tolerance_change=1e-9,
-            line_search_fn="strong_wolfe",
-        )
-
-        def closure() -> Tensor:
-            optimiser.zero_grad()
-            total = torch.zeros((), device=self.device)
-            for maps, target in self.train.chunks(self.chunk):
-                logits = self._logits(maps, target, self.train.size)
-                loss = self.task.loss(logits, target.to(self.device), self.weight)
-                loss.backward()
-                total += loss.detach()
-            penalty = sum((0.5 * strength * p.square().sum() for p in parameters if p.ndim > 1), torch.zeros(()))
-            penalty.backward()
-            return total + penalty.detach()
-
-        as_closure: Callable[[], Any] = closure
-        optimiser.step(as_closure)
-        return int(optimiser.state[parameters[0]]["n_iter"])
+    def _loss(self) -> Tensor:
+        """Mean loss of the training features, back-propagated."""
+        total = torch.zeros((), dtype=next(self.decoder.parameters()).dtype, device=self.device)
+        for maps, target in self.train.chunks(self.chunk):
+            logits = self._logits(maps, target, self.train.size)
+            loss = self.task.loss(logits, target.to(self.device), self.weight)
+            loss.backward()
+            total += loss.detach()
+        return total
 
     # ---- other decoders
 

@@ -149,15 +149,16 @@ def test_the_papers_vit_adapter_head():
 
 
 @pytest.mark.parametrize("fields", [{}, {"stride": 16}, {"stride": 64}, {"stride": 24, "upsampling": 4}])
-def test_absorbed_scales_stand_for_divided_features(fields):
-    module = Linear(**fields).build(STAGES, 3, dense=True)
-    maps = stages((64, 128))
-    scale = torch.rand(module.head.in_channels) + 0.5
-    divided = list(maps)
-    divided[module.reads[0]] = maps[module.reads[0]] / scale[:, None, None]
-    expected = module(divided, (64, 128))
-    module.absorb(scale)
-    torch.testing.assert_close(module(maps, (64, 128)), expected, rtol=1e-4, atol=1e-5)
+def test_logits_are_linear_in_the_map_and_nothing_but_the_head_is_trained(fields):
+    """What the convex fit of the head start relies on."""
+    assert Linear(**fields).linear
+    module = Linear(**fields).build(STAGES, 3, dense=True).double()
+    assert {id(p) for p in module.parameters()} == {id(module.head.weight), id(module.head.bias)}
+    one = [m.double() for m in stages((64, 128))]
+    other = [torch.randn_like(m) for m in one]
+    mixed = [2 * a - 3 * b for a, b in zip(one, other, strict=True)]
+    without = [module(maps, (64, 128)) - module.head.bias[:, None, None] for maps in (one, other, mixed)]
+    torch.testing.assert_close(without[2], 2 * without[0] - 3 * without[1])
 
 
 @pytest.mark.parametrize("field", ["stride", "upsampling"])

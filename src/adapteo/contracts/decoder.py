@@ -44,8 +44,8 @@ class DecoderSpec(ABC):
     linear: ClassVar[bool] = False
     """True when the logits are linear in the one map that the decoder reads, so that fitting it is a convex problem.
 
-    Such a decoder has a further method ``absorb(scale)``: with scale ``(channels,)``, change the weights so that
-    features give the logits that features divided by the scale gave.
+    Such a decoder trains nothing but ``head``, an attribute: an `nn.Linear`, or an `nn.ConvTranspose2d` whose blocks do
+    not overlap, with offsets.
     """
 
     @abstractmethod

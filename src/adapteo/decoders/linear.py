@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -87,11 +86,6 @@ class PixelLinear(Decoder):
         """Return what `head` is linear in: ``(b, d, h, w)``, the map that is read at the stride that is asked for."""
         return _at_stride(maps[self.reads[0]], self.native, self.stride)
 
-    @torch.no_grad()
-    def absorb(self, scale: Tensor) -> None:
-        """Change the weights so that features give the logits that ``features / scale[:, None, None]`` gave."""
-        self.head.weight /= scale.view(-1, 1, 1, 1)
-
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Return logits ``(b, k, *size)``."""
         features = self.inputs(maps)
@@ -121,11 +115,6 @@ class ImageLinear(Decoder):
     def inputs(self, maps: list[Tensor]) -> Tensor:
         """Return what `head` is linear in: the mean features ``(b, d)``."""
         return maps[-1].mean((2, 3))
-
-    @torch.no_grad()
-    def absorb(self, scale: Tensor) -> None:
-        """Change the weights so that features give the logits that ``features / scale`` gave."""
-        self.head.weight /= scale
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Return logits ``(b, k)``; the size is of no interest."""

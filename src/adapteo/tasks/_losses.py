@@ -5,7 +5,7 @@ backward pass, and the loss of the parts is then exactly the loss of the whole:
 
     loss = Σ over terms  total(logits, target) / weight(target)
 
-All terms compute in float32, whatever the precision of the logits.
+All terms compute in float32 where the precision of the logits is less.
 """
 
 from abc import abstractmethod
@@ -54,7 +54,7 @@ class TermLoss(Task):
 
     def loss(self, logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Sum of the terms, each divided by its weight; 0 with a gradient of 0 where nothing is labelled."""
-        logits = logits.float()
+        logits = logits if logits.dtype == torch.float64 else logits.float()
         divisors = weight.masked_fill(weight == 0, 1).to(logits.dtype)
         parts = [term.total(logits, target) / divisor for term, divisor in zip(self.chosen(), divisors, strict=True)]
         return torch.stack(parts).sum()
