@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
+import timm_here
+
 os.environ.setdefault("MPLBACKEND", "Agg")
 torch.set_num_threads(min(2, torch.get_num_threads()))
+timm_here.prepare()  # torchmetrics and transformers import torchvision as well, when it is there
 
 
 @pytest.fixture(autouse=True)
