@@ -1,7 +1,12 @@
 import pytest
 import torch
 
+from adapteo.contracts import Features
 from adapteo.decoders._layers import ChannelNorm, norm_layer, on_labels
+from adapteo.decoders.fcn import FCN
+from adapteo.decoders.unet import UNet
+from adapteo.decoders.upernet import UPerNet
+from adapteo.errors import ConfigError
 
 
 def test_groups_keep_at_least_eight_channels():
@@ -34,3 +39,19 @@ def test_logits_on_the_grid_are_not_touched():
     logits = torch.randn(1, 2, 4, 6)
     assert on_labels(logits, (4, 6)) is logits
     assert on_labels(logits, (8, 9)).shape == (1, 2, 8, 9)
+
+
+@pytest.mark.parametrize("decoder", [UNet, FCN, UPerNet])
+def test_hidden_layers_of_the_head(decoder):
+    features = Features((16,) * 4, (8,) * 4)
+    maps = [torch.randn(1, 16, 8, 8) for _ in range(4)]
+    plain, deep = (decoder(head_channels=w).build(features, 2, dense=True).eval() for w in ((), (12, 6)))
+    assert [layer[0].out_channels for layer in deep.hidden] == [12, 6]
+    assert deep.head.in_channels == 6
+    assert not any(key.startswith("hidden") for key in plain.state_dict()), "files without them stay as they are"
+    seen = []
+    deep.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    assert deep(maps, (64, 64)).shape == (1, 2, 64, 64)
+    assert (seen[0] >= 0).all(), "ReLU comes last"
+    with pytest.raises(ConfigError, match="head_channels is 0"):
+        decoder(head_channels=(0,))

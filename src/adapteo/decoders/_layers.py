@@ -1,6 +1,8 @@
 """What several decoders are made of: normalisations, convolution blocks, the way to the label grid, field checks."""
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -38,6 +40,16 @@ def check_dropout(rate: float) -> None:
     """
     if not 0 <= rate < 1:
         raise ConfigError(f"decoder.dropout is {rate}", fix="give a probability from 0 (none) to below 1, e.g. 0.1")
+
+
+def check_widths(field: str, widths: Sequence[int]) -> None:
+    """Refuse widths below 1.
+
+    Raises:
+        ConfigError: one of them is 0 or negative.
+    """
+    for width in widths:
+        check_positive(field, width)
 
 
 def check_dense(name: str, dense: bool) -> None:
@@ -89,6 +101,16 @@ def pixel_head(channels: int, outputs: int, kernel: int = 1) -> nn.Conv2d:
     assert head.bias is not None, "the head is built with a bias"
     nn.init.zeros_(head.bias)
     return head
+
+
+def hidden_layers(channels: int, widths: Sequence[int]) -> nn.Sequential:
+    """Make 3 × 3 convolutions with ReLU, one per width, that keep the size; nothing for no widths."""
+    layers = nn.Sequential()
+    for inputs, outputs in pairwise((channels, *widths)):
+        conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+        nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
+        layers.append(nn.Sequential(conv, nn.ReLU(inplace=True)))
+    return layers
 
 
 def on_labels(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -16,6 +16,8 @@ from adapteo.decoders._layers import (
     check_dropout,
     check_norm,
     check_positive,
+    check_widths,
+    hidden_layers,
     norm_layer,
     on_labels,
     pixel_head,
@@ -35,16 +37,19 @@ class FCN(DecoderSpec):
         norm: "layer" is the paper's and normalises each place by itself; "group" does so for an image; "batch" depends
             on the batch.
         dropout: part of the features before the last convolution that is set to 0 in training.
+        head_channels: widths of 3 × 3 convolutions with ReLU before the last one; none by default.
     """
 
     channels: int | None = None
     blocks: int | None = None
     norm: str = "layer"
     dropout: float = 0.0
+    head_channels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
         check_dropout(self.dropout)
+        check_widths("head_channels", self.head_channels)
         check_positive("channels", self.channels)
         check_positive("blocks", self.blocks)
 
@@ -70,12 +75,13 @@ class FCNDecoder(Decoder):
         self.blocks = nn.Sequential(
             *(_block(channels if index else inputs, channels, spec.norm) for index in range(blocks))
         )
+        self.hidden = hidden_layers(channels, spec.head_channels)
         self.dropout = nn.Dropout(spec.dropout)
-        self.head = pixel_head(channels, outputs)
+        self.head = pixel_head((channels, *spec.head_channels)[-1], outputs)
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Return logits ``(b, k, *size)``."""
-        return on_labels(self.head(self.dropout(self.blocks(maps[-1]))), size)
+        return on_labels(self.head(self.dropout(self.hidden(self.blocks(maps[-1])))), size)
 
 
 def _block(inputs: int, channels: int, norm: str) -> nn.Sequential:

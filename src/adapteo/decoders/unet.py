@@ -13,7 +13,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adapteo.contracts import Decoder, DecoderSpec, Features
-from adapteo.decoders._layers import check_dense, check_dropout, check_norm, conv_norm_relu, on_labels, pixel_head
+from adapteo.decoders._layers import (
+    check_dense,
+    check_dropout,
+    check_norm,
+    check_widths,
+    conv_norm_relu,
+    hidden_layers,
+    on_labels,
+    pixel_head,
+)
 from adapteo.decoders._pyramid import Pyramid
 from adapteo.errors import ConfigError
 
@@ -29,6 +38,7 @@ class UNet(DecoderSpec):
         norm: "group" does not depend on the batch; "batch" is the paper's, and trains on batches of at least 2;
             "layer" normalises each place by itself.
         dropout: part of the features before the last convolution that is set to 0 in training.
+        head_channels: widths of 3 × 3 convolutions with ReLU before the last one; none by default.
         upsample_last: whether the last block, which has no skip, doubles the size. None is true for a CNN whose finest
             map has stride 2, so that it ends on the pixels as segmentation_models.pytorch's Unet does, else false.
         head_kernel: side of the last convolution, odd; 3 in segmentation_models.pytorch's Unet.
@@ -37,12 +47,14 @@ class UNet(DecoderSpec):
     channels: tuple[int, ...] | None = None
     norm: str = "group"
     dropout: float = 0.0
+    head_channels: tuple[int, ...] = ()
     upsample_last: bool | None = None
     head_kernel: int = 1
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
         check_dropout(self.dropout)
+        check_widths("head_channels", self.head_channels)
         if self.channels is not None and (not self.channels or min(self.channels) < 1):
             raise ConfigError(f"decoder.channels is {list(self.channels)}", fix="give positive widths, coarse to fine")
         if self.head_kernel < 1 or self.head_kernel % 2 == 0:
@@ -82,8 +94,9 @@ class UNetDecoder(Decoder):
             UNetBlock(wide, skip, narrow, spec.norm)
             for wide, skip, narrow in zip(inputs, (*skips, 0), channels, strict=True)
         )
+        self.hidden = hidden_layers(channels[-1], spec.head_channels)
         self.dropout = nn.Dropout(spec.dropout)
-        self.head = pixel_head(channels[-1], outputs, spec.head_kernel)
+        self.head = pixel_head((*channels, *spec.head_channels)[-1], outputs, spec.head_kernel)
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Return logits ``(b, k, *size)``."""
@@ -92,7 +105,7 @@ class UNetDecoder(Decoder):
             x = block(F.interpolate(x, size=skip.shape[2:], mode="nearest"), skip)
         if self.upsample_last:
             x = F.interpolate(x, scale_factor=2, mode="nearest")
-        return on_labels(self.head(self.dropout(self.blocks[-1](x, None))), size)
+        return on_labels(self.head(self.dropout(self.hidden(self.blocks[-1](x, None)))), size)
 
 
 class UNetBlock(nn.Module):

@@ -21,7 +21,9 @@ from adapteo.decoders._layers import (
     check_dropout,
     check_norm,
     check_positive,
+    check_widths,
     conv_norm_relu,
+    hidden_layers,
     on_labels,
     pixel_head,
 )
@@ -38,6 +40,7 @@ class UPerNet(DecoderSpec):
         norm: "group" does not depend on the batch; "batch" is the paper's, and trains on batches of at least 2;
             "layer" normalises each place by itself.
         dropout: part of the features before the last convolution that is set to 0 in training.
+        head_channels: widths of 3 × 3 convolutions with ReLU before the last one; none by default.
         align_corners: true is the paper's: maps are enlarged so that the centres of the corner cells meet, which moves
             coarse features outwards by up to half a coarse cell. False keeps every feature at its place.
     """
@@ -46,11 +49,13 @@ class UPerNet(DecoderSpec):
     pools: tuple[int, ...] = (1, 2, 3, 6)
     norm: str = "group"
     dropout: float = 0.0
+    head_channels: tuple[int, ...] = ()
     align_corners: bool = False
 
     def __post_init__(self) -> None:
         check_norm(self.norm)
         check_dropout(self.dropout)
+        check_widths("head_channels", self.head_channels)
         check_positive("channels", self.channels)
         for cells in self.pools:
             check_positive("pools", cells)
@@ -84,8 +89,9 @@ class UPerNetDecoder(Decoder):
         self.laterals = nn.ModuleList(conv_norm_relu(width, channels, 1, norm) for width in finer)
         self.smooth = nn.ModuleList(conv_norm_relu(channels, channels, 3, norm) for _ in finer)
         self.fusion = conv_norm_relu((len(finer) + 1) * channels, channels, 3, norm)
+        self.hidden = hidden_layers(channels, spec.head_channels)
         self.dropout = nn.Dropout(spec.dropout)
-        self.head = pixel_head(channels, outputs)
+        self.head = pixel_head((channels, *spec.head_channels)[-1], outputs)
 
     def forward(self, maps: list[Tensor], size: tuple[int, int]) -> Tensor:
         """Return logits ``(b, k, *size)``."""
@@ -98,7 +104,7 @@ class UPerNetDecoder(Decoder):
             level = here + self._enlarge(level, here)
             levels.append(smooth(level))
         fused = self.fusion(torch.cat([self._enlarge(x, levels[-1]) for x in levels[::-1]], dim=1))
-        return on_labels(self.head(self.dropout(fused)), size)
+        return on_labels(self.head(self.dropout(self.hidden(fused))), size)
 
     def _enlarge(self, x: Tensor, like: Tensor) -> Tensor:
         if x.shape[2:] == like.shape[2:]:
