@@ -35,6 +35,7 @@ from tiny import TinyBackbone, TinyStages
 CASES: dict[str, list[dict[str, object]]] = {
     "bitfit": [{}, {"embedding": True}],
     "lora": [{}, {"preset": "paper"}, {"rank": 2, "rslora": True, "dropout": 0.1, "targets": ("k", "proj")}],
+    "vit_adapter": [{"conv_width": 8}, {"conv_width": 8, "cffn": True, "class_token": False, "heads": 2, "points": 3}],
     "vpt": [{}, {"prompts": 3, "deep": False, "real_channels": True}],
 }
 SMALLEST: dict[str, dict[str, object]] = {
@@ -43,7 +44,8 @@ SMALLEST: dict[str, dict[str, object]] = {
 }
 STAGES = {"tiny-stages", "decur", "unet"}  # hierarchical networks
 CONVOLUTIONS = {"tiny-stages", "decur", "unet"}  # those without transformer blocks
-NEED_TOKENS, NEED_LINEARS = {"vpt"}, {"lora"}
+NEED_TOKENS, NEED_LINEARS = {"vit_adapter", "vpt"}, {"lora"}
+COSTLY = {"vit_adapter"}  # methods whose cases beyond the first are tried on the tiny backbones only
 BEYOND_BLOCKS = {"full", "bitfit-1"}  # cases that are asked to train what the embedding is made of
 
 
@@ -99,7 +101,8 @@ def make(name: str) -> Method:
 def batch_for(backbone: Backbone, dtype: torch.dtype = torch.float32) -> Batch:
     """Two normalised images, higher than wide or the other way round, with metadata."""
     generator = torch.Generator().manual_seed(1)
-    shape = (2, backbone.frames, len(backbone.bands), 2 * backbone.multiple, 3 * backbone.multiple)
+    rows, columns = (2, 3) if backbone.multiple < 32 else (1, 2)  # which is pixels enough
+    shape = (2, backbone.frames, len(backbone.bands), rows * backbone.multiple, columns * backbone.multiple)
     dates = torch.tensor([2021.0, 180.0]).expand(2, backbone.frames, 2)
     latlon = torch.tensor([[45.0, 11.0], [-10.0, -60.0]])
     return Batch(torch.randn(shape, generator=generator).to(dtype), dates=dates, latlon=latlon, gsd=10.0)
@@ -155,7 +158,13 @@ def refused(backbone_name: str, method_name: str) -> bool:
     return (backbone_name in STAGES and kind in NEED_TOKENS) or (backbone_name in CONVOLUTIONS and kind in NEED_LINEARS)
 
 
-PAIRS = [(backbone, method) for backbone in BUILDERS for method in METHODS]
+def tried(backbone_name: str, method_name: str) -> bool:
+    """Whether this pair is worth its time."""
+    kind = METHODS[method_name][0]
+    return kind not in COSTLY or method_name == kind or backbone_name.startswith("tiny")
+
+
+PAIRS = [(backbone, method) for backbone in BUILDERS for method in METHODS if tried(backbone, method)]
 with_all_pairs = pytest.mark.parametrize(
     ("backbone_name", "method_name"), [pair for pair in PAIRS if not refused(*pair)]
 )
@@ -174,8 +183,8 @@ def test_identity_at_the_start_or_declared_not(backbone_name, method_name):
     assert torch.isfinite(after).all()
     if method.identity_at_start:
         torch.testing.assert_close(after, before, rtol=0, atol=1e-6)
-    else:
-        assert (after - before).abs().max() > 1e-3
+    else:  # a route returns maps of its own strides
+        assert before.shape != after.shape or (after - before).abs().max() > 1e-3
 
 
 @with_all_pairs
