@@ -1,12 +1,14 @@
 """Every method keeps the same promises on every backbone; both lists are read from the registry.
 
 A method joins by existing; `CASES` holds the fields worth trying beyond its defaults. A backbone family joins by
-existing too; `SMALLEST` holds the fields of its smallest build, for families whose default is too large for a test.
+existing too; `SMALLEST` holds the fields of its smallest build, for families whose default is too large for a test, and
+`NARROW` a build of less width, for those whose smallest one is.
 """
 
 import copy
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -16,6 +18,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from adapteo import registry
+from adapteo.backbones import clay, dofa
 from adapteo.bands import HLS6
 from adapteo.contracts import (
     Backbone,
@@ -42,8 +45,13 @@ SMALLEST: dict[str, dict[str, object]] = {
     "prithvi": {"variant": "2.0-tiny-TL", "metadata": True},
     "terramind": {"variant": "tiny"},
 }
+NARROW: dict[str, Callable[[], Backbone]] = {
+    "clay": lambda: clay.ClayViT(replace(clay.VARIANTS["v1"], dim=64, depth=2, heads=4), HLS6, metadata=True),
+    "dofa": lambda: dofa.DofaViT(replace(dofa.VARIANTS["base"], dim=64, depth=2, heads=4), HLS6),
+}
 STAGES = {"tiny-stages", "decur", "unet"}  # hierarchical networks
 CONVOLUTIONS = {"tiny-stages", "decur", "unet"}  # those without transformer blocks
+FEW_BIASES = {"clay"}  # those whose attention has none
 NEED_TOKENS, NEED_LINEARS = {"vit_adapter", "vpt"}, {"lora"}
 COSTLY = {"vit_adapter"}  # methods whose cases beyond the first are tried on the tiny backbones only
 BEYOND_BLOCKS = {"full", "bitfit-1"}  # cases that are asked to train what the embedding is made of
@@ -73,6 +81,7 @@ BUILDERS: dict[str, Callable[[], Backbone]] = {
     "tiny-pooled": lambda: Pooled(HLS6, 2),
     "tiny-stages": lambda: TinyStages(HLS6),
     **{name: lambda name=name: family(name) for name in registry.names("backbones")},
+    **NARROW,
 }
 METHODS = {
     name if index == 0 else f"{name}-{index}": (name, fields)
@@ -155,7 +164,11 @@ def adapted(backbone_name: str, method: Method, *, trained: bool = False) -> Bac
 def refused(backbone_name: str, method_name: str) -> bool:
     """Whether this pair must be refused; everything else must work."""
     kind = METHODS[method_name][0]
-    return (backbone_name in STAGES and kind in NEED_TOKENS) or (backbone_name in CONVOLUTIONS and kind in NEED_LINEARS)
+    return (
+        (backbone_name in STAGES and kind in NEED_TOKENS)
+        or (backbone_name in CONVOLUTIONS and kind in NEED_LINEARS)
+        or (backbone_name in FEW_BIASES and kind == "bitfit")
+    )
 
 
 def tried(backbone_name: str, method_name: str) -> bool:
@@ -172,7 +185,7 @@ with_all_pairs = pytest.mark.parametrize(
 
 @pytest.mark.parametrize(("backbone_name", "method_name"), [pair for pair in PAIRS if refused(*pair)])
 def test_methods_that_cannot_act_are_refused_with_the_reason(backbone_name, method_name):
-    with pytest.raises(ConfigError, match="acts on the (tokens|linears)"):
+    with pytest.raises(ConfigError, match="acts on the (tokens|linears)|trains biases"):
         adapt(copy.deepcopy(original(backbone_name)), make(method_name))
 
 
