@@ -1,15 +1,21 @@
 import json
+import math
 import pickle
+import resource
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import HfHubHTTPError
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from adapteo import checkpoint
 from adapteo.checkpoint import Base, check_base, load_adapter, load_base, locate, read_card, read_state, save_adapter
 from adapteo.contracts import Weights, adapt
-from adapteo.errors import WeightsError
+from adapteo.errors import DataError, WeightsError
 from adapteo.files import sha256
 from adapteo.peft.frozen import METHOD as Frozen
 from adapteo.peft.lora import METHOD as LoRA
@@ -130,6 +136,48 @@ def test_a_changed_download_is_refused(monkeypatch, tmp_path):
     assert locate("pretrained", right) == tmp_path / "model.pt"
 
 
+class _Refused(HfHubHTTPError):
+    """What the hub's client raises, without an answer of the hub, which its versions take in different ways."""
+
+    def __init__(self):
+        Exception.__init__(self, "403 Forbidden: the model is gated")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (_Refused(), r"the hub refused lab/model/model.pt: .*gated"),
+        (PermissionError(13, "Permission denied"), r"cannot fetch lab/model/model.pt: .*Permission denied"),
+    ],
+)
+def test_what_the_hub_or_the_system_refuses_is_named(monkeypatch, error, said):
+    def refuse(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    with pytest.raises(WeightsError, match=said) as caught:
+        locate("pretrained", Weights("lab/model", "model.pt", "MIT"))
+    assert "weights: <its path>" in str(caught.value)
+
+
+@pytest.mark.parametrize(("folder", "revision"), [("snapshots/4f2c", "4f2c"), ("elsewhere/4f2c", "v2")])
+def test_the_commit_of_a_download_is_kept(monkeypatch, tmp_path, folder, revision):
+    """The hub's cache names folders by commit; where it does not, the name that was asked for is all that is known."""
+    path = tmp_path / folder / "w.safetensors"
+    path.parent.mkdir(parents=True)
+    save_file(_upstream()[1], path)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *a, **k: str(path))
+    backbone = TinyBackbone(BANDS)
+    backbone.weights = Weights("lab/model", "w.safetensors", "MIT", revision="v2")
+    base = load_base(backbone, "pretrained")
+    assert (base.repo, base.revision, base.licence) == ("lab/model", revision, "MIT")
+
+
+def test_packaged_weights_need_no_hub():
+    path = locate("pretrained", Weights("", "nano.safetensors", "Apache-2.0", packaged=True))
+    assert "patch_embed.weight" in read_state(path)
+
+
 def _adapted(seed=1, method=None):
     backbone, _ = _upstream(0)
     torch.manual_seed(seed)
@@ -194,3 +242,56 @@ def test_state_round_trip_and_damage(tmp_path):
     (tmp_path / "s.pt").write_bytes(b"half")
     with pytest.raises(WeightsError, match="damaged"):
         checkpoint.load_state(tmp_path / "s.pt")
+
+
+@contextmanager
+def _small_files(size):
+    """Let the system refuse files that are larger, as a full disk does."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path, state: checkpoint.save_state(path, state),
+        lambda path, state: checkpoint.save_tensors(state, path),
+    ],
+    ids=["PyTorch", "safetensors"],
+)
+def test_what_the_system_refuses_to_write_is_named_and_the_old_file_stays(tmp_path, write):
+    """PyTorch and safetensors wrap it into errors of their own."""
+    path = tmp_path / "weights"
+    write(path, {"a": torch.ones(2)})
+    before = path.read_bytes()
+    with pytest.raises(DataError, match=r"cannot write .*weights: File too large"), _small_files(2**16):
+        write(path, {"a": torch.ones(2**20)})
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["weights"]
+
+
+@pytest.mark.parametrize(
+    "error", [RuntimeError("a storage of a kind that cannot be saved"), SafetensorError("no such dtype")]
+)
+def test_other_errors_of_the_writers_are_left_as_they_are(tmp_path, monkeypatch, error):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr(checkpoint, "save_file", fail)
+    with pytest.raises(type(error)) as caught:
+        checkpoint.save_tensors({"a": torch.ones(2)}, tmp_path / "a.safetensors")
+    assert caught.value is error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_holds_what_it_knows(tmp_path):
+    content = {
+        "a": torch.tensor([1.5, 2]), "b": (1, math.nan), "c": {"d": math.inf}, "e": frozenset({3}), "f": Path("x/y"),
+    }  # fmt: skip
+    checkpoint.write_json(content, tmp_path / "a.json")
+    read = json.loads((tmp_path / "a.json").read_text())
+    assert read == {"a": [1.5, 2.0], "b": [1, None], "c": {"d": None}, "e": [3], "f": "x/y"}
