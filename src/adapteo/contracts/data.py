@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-IGNORE = -1
-"""The one internal value of a target that is not to be learned; datasets map their own ignore values to it."""
+from adapteo._ignore import IGNORE
 
 
 @dataclass

@@ -37,31 +37,12 @@ def _read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def _read_parquet(path: Path) -> list[dict[str, str]]:
-    try:
-        import geopandas
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        raise DataError(
-            f"reading {path.name} needs geopandas and pyarrow", fix="run: pip install 'adapteo[parquet]'"
-        ) from error
-    try:
-        if b"geo" not in (pyarrow.parquet.read_schema(path).metadata or {}):
-            table = pyarrow.parquet.read_table(path).to_pandas()
-        else:
-            frame = geopandas.read_parquet(path)
-            table = frame.drop(columns=frame.geometry.name)
-            if frame.crs is not None and not {"latitude", "lat"} & set(table.columns):
-                # Centres in the file's own projection: a centre in degrees is only right for small chips.
-                centres = frame.geometry.centroid.to_crs(4326) if frame.crs.is_projected else frame.geometry
-                bounds = centres.bounds
-                table["latitude"] = (bounds.miny + bounds.maxy) / 2
-                table["longitude"] = (bounds.minx + bounds.maxx) / 2
-    except (pyarrow.ArrowInvalid, OSError, ValueError) as error:
-        raise DataError(f"cannot read {path}: {str(error).splitlines()[0]}", fix="write it again") from error
-    table = table.reset_index(drop=True)
-    missing = table.isna()
-    return [
-        {str(name): "" if missing.at[i, name] else str(value) for name, value in row.items()}
-        for i, row in zip(table.index, table.to_dict("records"), strict=True)
-    ]
+    from adapteo.data._projection import centres  # these bring shapely and pyproj, which a CSV does without
+    from adapteo.data._tables import as_text, read_table
+
+    table = read_table(path)
+    columns = dict(table.columns)
+    if table.geometry is not None and table.crs is not None and not {"latitude", "lat"} & set(columns):
+        latlon = centres(table.geometry, table.crs)
+        columns["latitude"], columns["longitude"] = as_text(latlon[:, 0]), as_text(latlon[:, 1])
+    return [{name: values[i] for name, values in columns.items()} for i in range(len(table))]
