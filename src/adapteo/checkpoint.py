@@ -117,6 +117,13 @@ def _local(path: Path, source: Weights | None) -> Path:
     raise WeightsError(f"there are no weights at {path}{near}", fix="change `weights` of the backbone")
 
 
+def cached(source: Weights) -> bool:
+    """Tell whether weights from the hub are on this machine already."""
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(source.repo, source.file, revision=source.revision), str)
+
+
 def _from_hub(source: Weights) -> Path:
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError

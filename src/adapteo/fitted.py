@@ -18,7 +18,7 @@ from rich.console import Console
 from torch import Tensor
 
 from adapteo import config
-from adapteo.assembly import Imagery, assemble, loader, splits
+from adapteo.assembly import Imagery, adapt_model, assemble, loader, splits
 from adapteo.bands import resolve_all
 from adapteo.checkpoint import (
     check_base,
@@ -30,7 +30,7 @@ from adapteo.checkpoint import (
     write_json,
 )
 from adapteo.config import Run
-from adapteo.contracts import Batch, Normalisation, Sample, adapt, merge
+from adapteo.contracts import Batch, Normalisation, Sample, merge
 from adapteo.data.radiometry import check_range
 from adapteo.data.raster import Scene, open_scene
 from adapteo.errors import ConfigError, DataError
@@ -101,7 +101,7 @@ class FittedRun:
 
     # ------------------------------------------------------------------------------------------ test
 
-    def test(self, *, show: bool = False, resamples: int = 1000) -> Report:
+    def test(self, *, show: bool = False, resamples: int = 1000, pictures: bool = True) -> Report:
         """Score the test split and every hold-out, with bootstrap intervals over images.
 
         Writes test.json, one CSV per split, and pictures of the worst and best samples into the run's folder.
@@ -109,6 +109,7 @@ class FittedRun:
         Args:
             show: print the tables.
             resamples: draws for the intervals.
+            pictures: draw them; False where many runs are compared by their numbers.
         """
         names = [name for name in splits(self.run.dataset) if name not in ("train", "val")]
         scores = {name: self._scores(self.model, name) for name in names}
@@ -120,11 +121,11 @@ class FittedRun:
         for name, found in report.tables.items():
             with replacing(self.folder / f"{name}.csv") as beside:
                 beside.write_text(found.to_csv(), encoding="utf-8")
-            self._pictures(name, scores[name], found)
-        task = self.run.task
-        curves_figure(
-            self.folder / "curves.png", self.folder / LOG_FILE, task.monitor, higher_is_better=task.higher_is_better
-        )
+            if pictures:
+                self._pictures(name, scores[name], found)
+        if pictures:
+            curve, task = self.folder / "curves.png", self.run.task
+            curves_figure(curve, self.folder / LOG_FILE, task.monitor, higher_is_better=task.higher_is_better)
         if show:
             report.render()
         return report
@@ -329,9 +330,8 @@ def load(folder: str | Path) -> FittedRun:
     imagery = Imagery.from_card(card)
     assembled = assemble(run, imagery, _normalisation(card))
     check_base(assembled.base, card)
-    torch.manual_seed(run.train.seed)
     model = assembled.model
-    adapt(model.backbone, run.method)
+    adapt_model(model, run, imagery.classes)
     model.decoder.load_state_dict(load_adapter(folder / ADAPTER, model.backbone, run.method))
     return FittedRun(folder, run, model.to(best_device(run)).eval(), assembled.bands, imagery, card)
 

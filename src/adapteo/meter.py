@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
 
 from adapteo.contracts import trainable_count
 
@@ -79,13 +80,13 @@ class Meter:
 @contextmanager
 def count_activations(model: nn.Module, memory: Memory) -> Iterator[None]:
     """Count the bytes that autograd keeps for the backward pass of what runs inside, parameters excluded."""
-    parameters = {p.untyped_storage().data_ptr() for p in model.parameters()}
-    seen: dict[int, int] = {}
+    parameters = {StorageWeakRef(p.untyped_storage()) for p in model.parameters()}
+    seen: dict[StorageWeakRef, int] = {}  # not by address: the tensors of a FakeTensorMode have none
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            seen[storage.data_ptr()] = storage.nbytes()
+        if StorageWeakRef(storage) not in parameters:
+            seen[StorageWeakRef(storage)] = storage.nbytes()
         return tensor.detach()  # the tensor itself would hold its own graph, and neither would ever be freed
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
