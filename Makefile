@@ -54,4 +54,4 @@ $(DEV_STAMP): pyproject.toml constraints.txt | $(VENV)/bin/pip
 	touch $@ $(STAMP)
 
 clean:  ## remove the environment and caches
-	rm -rf $(VENV) .coverage .pytest_cache .ruff_cache .mypy_cache dist
+	rm -rf $(VENV) .coverage* .pytest_cache .ruff_cache .mypy_cache dist
