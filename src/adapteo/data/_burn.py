@@ -82,7 +82,7 @@ def _draw(out: np.ndarray, geometry: list[Any], codes: list[int], discs: np.ndar
             continue
         shapes = [(shape, codes[i]) for i in run if (shape := _near(geometry[i], out.shape)) is not None]
         if shapes:
-            rasterize(shapes, out=out)
+            rasterize(shapes, out=out, skip_invalid=False)
 
 
 def _disc(out: np.ndarray, x: float, y: float, radius: float, code: int) -> None:
@@ -105,9 +105,9 @@ def _near(shape: shapely.Geometry, size: tuple[int, int]) -> shapely.Geometry | 
         return shape
     if shape.geom_type == "LineString":
         line = _thinned(shapely.get_coordinates(shape), size, closed=False)
-        return {"type": "LineString", "coordinates": line} if len(line) > 1 else None
+        return {"type": "LineString", "coordinates": line.tolist()} if len(line) > 1 else None
     rings = [_thinned(shapely.get_coordinates(ring)[:-1], size, closed=True) for ring in shapely.get_rings(shape)]
-    kept = [np.concatenate([ring, ring[:1]]) for ring in rings if len(ring) > 2]
+    kept = [np.concatenate([ring, ring[:1]]).tolist() for ring in rings if len(ring) > 2]
     return {"type": "Polygon", "coordinates": kept} if kept else None
 
 

@@ -81,7 +81,7 @@ def reproject(geometry: np.ndarray, source: str, target: str) -> Parts:
             break
         degrees, first = reproject(dense[left], source, WGS84)
         pieces, second = clip(degrees, domain)
-        pieces = _move(pieces, WGS84, target)
+        pieces = _move(_densify(pieces, WGS84), WGS84, target)
         known = finite(pieces)
         found.append(pieces[known])
         inside.append(left[first][second][known])

@@ -91,9 +91,10 @@ class Labels:
         if key not in self._seen:
             wkt = parse_crs(crs, self.path)
             if same_crs(self.crs, wkt):
-                return self
-            parts, index = reproject(self.geometry, self.crs, wkt)
-            self._seen[key] = self._take(index, parts, wkt)
+                self._seen[key] = self
+            else:
+                parts, index = reproject(self.geometry, self.crs, wkt)
+                self._seen[key] = self._take(index, parts, wkt)
         return self._seen[key]
 
     def widened(self, metres: float) -> "Labels":
@@ -139,6 +140,8 @@ def layers(path: str | Path) -> tuple[str, ...]:
 
 def list_columns(path: str | Path, layer: str | None = None, limit: int = 30) -> dict[str, tuple[str, ...]]:
     """The columns of a layer with their distinct values as text, sorted, at most ``limit`` of each.
+
+    A CSV's columns of coordinates are its geometry, and not among them.
 
     Raises:
         DataError: as `layers`; several layers, and none is named.
