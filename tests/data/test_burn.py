@@ -27,7 +27,7 @@ UTM = parse_crs("EPSG:32633", "test")
 DEGREES = parse_crs("EPSG:4326", "test")
 GRID = (10.0, 0.0, 500_000.0, 0.0, -10.0, 5_400_000.0)
 QUICK = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-SLOW = settings(QUICK, max_examples=12)
+SLOW = settings(QUICK, max_examples=6)
 gdal = pytest.mark.skipif(not shutil.which("gdal_rasterize"), reason="GDAL's own tools are not on this machine")
 
 

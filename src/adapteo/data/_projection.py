@@ -15,7 +15,7 @@ from adapteo.errors import DataError
 WGS84 = "OGC:CRS84"
 _STEP = 500.0  # metres; a straight edge of this length bends by 5 mm x tan(latitude) when it is projected
 _EARTH = 6_371_000.0  # metres, mean radius
-_MOST = 100_000  # points that are put on one feature's edges, whatever its size
+_MOST = 20_000  # points that are put on one feature's edges, whatever its size
 _LARGE = 2_000_000.0  # metres
 _MARGIN = 10.0  # degrees around the area that a coordinate system is made for, in which most still give finite numbers
 _ZONE = 6  # degrees of longitude; 3 degrees from its middle, on the equator, a transverse Mercator is 0.14 % too long
@@ -53,7 +53,7 @@ def same_crs(one: str, other: str) -> bool:
 def reproject(geometry: np.ndarray, source: str, target: str) -> Parts:
     """Move simple parts to another coordinate system.
 
-    Edges are straight in the source, so they get a point every 500 m (at most 100,000 per part) first: what is drawn
+    Edges are straight in the source, so they get a point every 500 m (at most 20,000 per part) first: what is drawn
     is within 5 mm x tan(latitude) of the curve. What lies where the target is not defined is left out, and of what is
     larger than 2,000 km only that remains which lies within 10 degrees of the area that the target is made for: a
     projection tears the world apart somewhere. In degrees, parts end at the antimeridian.
