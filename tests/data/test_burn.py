@@ -1,12 +1,15 @@
 """Labels drawn into windows: against points in polygons, a drawing of the whole scene, and GDAL's own tools."""
 
+import json
 import pickle
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyproj
 import pytest
 import rasterio
 import shapely
@@ -19,7 +22,7 @@ from adapteo._ignore import IGNORE
 from adapteo.contracts import IGNORE as IGNORE_OF_CONTRACTS
 from adapteo.data._burn import burn
 from adapteo.data._projection import parse_crs, reproject
-from adapteo.data._shapes import to_grid
+from adapteo.data._shapes import clean, to_grid
 from adapteo.data.raster import read_raster
 from adapteo.data.vector import Labels, read_labels, write_polygons
 
@@ -197,8 +200,6 @@ def test_widening_leaves_the_rest_alone():
 )  # fmt: skip
 def test_edges_stay_straight_in_the_system_that_they_were_drawn_in(lon, lat, size, seed):
     """Points along the edges, each moved by PROJ, lie on the moved outline."""
-    import pyproj
-
     rng = np.random.default_rng(seed)
     corners = np.array([lon, lat]) + rng.uniform(-size, size, (5, 2))
     shape = shapely.convex_hull(shapely.MultiPoint(corners))
@@ -227,8 +228,6 @@ def test_the_same_system_in_other_words_moves_nothing():
 @pytest.mark.parametrize("epsg", [32633, 3035, 3857, 4326])
 def test_labels_in_another_system_lie_where_they_were_drawn(epsg):
     """A pixel is labelled when its centre, moved to the labels' system, lies in the polygon."""
-    import pyproj
-
     rng = np.random.default_rng(epsg)
     to_degrees = pyproj.Transformer.from_crs(epsg, 4326, always_xy=True)
     from_degrees = pyproj.Transformer.from_crs(4326, epsg, always_xy=True)
@@ -266,8 +265,6 @@ def test_labels_elsewhere_do_not_appear():
 
 def test_across_the_antimeridian():
     """Drawn with the short edge over 180 degrees: one piece in UTM, and on both ends of a map in degrees."""
-    from adapteo.data._shapes import clean
-
     drawn = shapely.Polygon([(179.9, -17), (-179.8, -17), (-179.8, -16.5), (179.9, -16.5)])
     cleaned = clean(np.array([drawn]), geographic=True)
     assert cleaned.wrapped == 1
@@ -288,8 +285,6 @@ def test_a_polygon_of_a_region_costs_a_window_little():
     radius = 20_000 + 100 * np.sin(997 * angle)
     ring = np.stack([20_000 + radius * np.cos(angle), 20_000 + radius * np.sin(angle)], 1)
     given = labels([on_map(shapely.Polygon(ring))])
-    import time
-
     start = time.perf_counter()
     for col in range(0, 40_000, 4_000):
         out = burn(given, window(GRID, 20_000, col), (64, 64), UTM)
@@ -332,8 +327,6 @@ def test_lines_and_points_equal_gdal_rasterize(kind, tmp_path):
     rng = np.random.default_rng(4)
     lines = [shapely.LineString(rng.uniform(-10, 70, (rng.integers(2, 6), 2))) for _ in range(15)]
     shapes = lines if kind == "line" else [shapely.Point(p) for p in rng.uniform(-5, 65, (200, 2))]
-    import json
-
     path = tmp_path / "drawn.geojson"
     features = [
         {"type": "Feature", "properties": {"code": i}, "geometry": json.loads(shapely.to_geojson(on_map(shape)))}
