@@ -138,7 +138,9 @@ def _head_start(run: Run, assembled: Assembled, fabric: "Fabric", observer: Obse
         score = found.metrics[run.task.monitor]
         observer.note(f"linear probe: validation {run.task.monitor} {score:.3f} after {found.seconds:.0f} s")
     if fabric.world_size > 1:
-        model.decoder.load_state_dict(fabric.broadcast(decoder_state(model)))
+        # As NumPy: older PyTorch warns about the way in which it reads its own tensors from another process.
+        state = fabric.broadcast({key: value.numpy() for key, value in decoder_state(model).items()})
+        model.decoder.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
 
 
 def _notes(run: Run, assembled: Assembled) -> list[str]:

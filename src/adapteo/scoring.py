@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -50,14 +51,15 @@ def score(
             loss += task.loss(logits, target_of(batch), weight.to(device)).double().cpu()
         rows.append(task.statistics(logits, target_of(batch)).cpu())
         keys += batch.keys
-    part = (keys, torch.cat(rows) if rows else torch.zeros(0, 0), float(loss))
+    # NumPy, because older PyTorch warns about the way in which it reads its own tensors from another process.
+    part = (keys, torch.cat(rows).numpy() if rows else np.zeros((0, 0)), float(loss))
     parts = [part]
     if fabric is not None and fabric.world_size > 1:
         parts = [part] * fabric.world_size
         dist.all_gather_object(parts, part)
     order = sorted((key, process, row) for process, (ks, _, _) in enumerate(parts) for row, key in enumerate(ks))
-    statistics = torch.stack([parts[process][1][row] for _, process, row in order])
-    return Scored(tuple(key for key, _, _ in order), statistics, sum(p[2] for p in parts))
+    statistics = np.stack([parts[process][1][row] for _, process, row in order])
+    return Scored(tuple(key for key, _, _ in order), torch.from_numpy(statistics), sum(p[2] for p in parts))
 
 
 def total_weight(task: Task, loader: Loader, fabric: "Fabric | None") -> Tensor:
