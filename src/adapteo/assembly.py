@@ -9,7 +9,7 @@ import torch
 from adapteo.bands import resolve, resolve_all
 from adapteo.checkpoint import Base, load_base
 from adapteo.config import Run
-from adapteo.contracts import Backbone, Dataset, Normalisation
+from adapteo.contracts import Backbone, Dataset, Normalisation, adapt
 from adapteo.data.augment import Augment
 from adapteo.data.loader import Loader, Reading
 from adapteo.data.statistics import statistics
@@ -88,6 +88,26 @@ def assemble(run: Run, imagery: Imagery | None = None, normalisation: Normalisat
     decoder = run.decoder.build(features(backbone), run.task.outputs(imagery.classes), run.task.dense)
     left_out = tuple(band for band in imagery.bands if band not in bands)
     return Assembled(Model(backbone, decoder, normalisation or _normalisation(run, backbone)), base, bands, left_out)
+
+
+def adapt_model(model: Model, run: Run, classes: Sequence[str]) -> bool:
+    """Let the run's method act on an untouched model, in place; everything new is drawn from the run's seed.
+
+    A method that leads its own way through the backbone gives maps of other channels or strides, for which the decoder
+    is built anew.
+
+    Returns:
+        True when the decoder is another one.
+    """
+    before = features(model.backbone)
+    torch.manual_seed(run.train.seed)
+    adapt(model.backbone, run.method)
+    after = features(model.backbone)
+    if after == before:
+        return False
+    torch.manual_seed(run.train.seed)
+    model.decoder = run.decoder.build(after, run.task.outputs(classes), run.task.dense)
+    return True
 
 
 def chosen_bands(run: Run, available: Sequence[str]) -> tuple[str, ...]:

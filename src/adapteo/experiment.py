@@ -18,10 +18,9 @@ import torch
 
 from adapteo import config, meter
 from adapteo._processes import launch, together
-from adapteo.assembly import Assembled, Imagery, assemble, loader
+from adapteo.assembly import Assembled, Imagery, adapt_model, assemble, loader
 from adapteo.checkpoint import save_adapter, save_tensors, write_json
 from adapteo.config import Run
-from adapteo.contracts import adapt
 from adapteo.errors import ConfigError
 from adapteo.files import replacing, unwritable
 from adapteo.fitted import ADAPTER, CONFIG_FILE, PROBE_FACTS, PROBE_FILE, RUN_FILE, FittedRun, load
@@ -63,9 +62,8 @@ def _train(run: Run, fabric: "Fabric", observer: Observer, resume: bool) -> None
         observer.note(message)
     if run.train.head_start and not resumed:
         _head_start(run, assembled, fabric, observer)
-    torch.manual_seed(run.train.seed)
     model.to("cpu")
-    adapt(model.backbone, run.method)
+    new_decoder = adapt_model(model, run, run.dataset.classes)
     facts = _facts(run, assembled, fabric.device)
     if fabric.is_global_zero:
         with replacing(run.out / CONFIG_FILE) as beside:
@@ -90,7 +88,7 @@ def _train(run: Run, fabric: "Fabric", observer: Observer, resume: bool) -> None
         keep_best=keep,
     )
     counted, best = trainer.fit(observer, resume=resume)
-    if best.epoch == 0 and run.train.head_start:
+    if best.epoch == 0 and run.train.head_start and not new_decoder:
         observer.note("no epoch was better on validation than the linear probe, which is kept; try a lower train.rate")
     if fabric.is_global_zero:
         facts |= counted.facts()

@@ -13,12 +13,17 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 
+def several_processes() -> bool:
+    """Whether this is one of several processes that train together."""
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+
+
 class SharedBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm of maps ``(b, c, h, w)`` whose statistics in training are those of all processes."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise."""
-        if not self.training or not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+        if not self.training or not several_processes():
             return super().forward(x)
         exact = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         b, _, h, w = x.shape

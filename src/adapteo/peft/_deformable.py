@@ -21,6 +21,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from adapteo.errors import ConfigError
 
@@ -131,7 +132,11 @@ def sample(value: Tensor, sizes: Sequence[Size], locations: Tensor, weights: Ten
     if value.is_cuda and not torch.compiler.is_compiling() and (extension := _extension()) is not None:
         out: Tensor = Compiled.apply(extension, value, tuple(sizes), locations, weights)
         return out
-    return sample_by_grid(value, sizes, locations, weights)
+    # The samples are p times as large as what they add up to, and cheap: they are taken again in the backward pass.
+    again: Tensor = checkpoint(
+        sample_by_grid, value, sizes, locations, weights, use_reentrant=False, preserve_rng_state=False
+    )
+    return again
 
 
 def sample_by_grid(value: Tensor, sizes: Sequence[Size], locations: Tensor, weights: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from adapteo.contracts import Backbone, Batch, Method, Route, TokenBackbone, default_taps, tokens_of
 from adapteo.errors import ConfigError, DataError
-from adapteo.peft._batch_norm import SharedBatchNorm2d
+from adapteo.peft._batch_norm import SharedBatchNorm2d, several_processes
 from adapteo.peft._deformable import Size
 from adapteo.peft._interaction import Interaction, Places, SpatialPrior, Widths, init_adapter, to_map
 
@@ -188,10 +188,16 @@ class ViTAdapterRoute(Route):
         levels = [self.up(coarse[0]) + fine, *coarse]
         sources = [seen[math.ceil(len(seen) * n / len(levels)) - 1] for n in range(1, len(levels) + 1)]
         norms = (self.norm1, self.norm2, self.norm3, self.norm4)
-        return [
+        maps = [
             norm(level + _resized(source, (level.shape[2], level.shape[3])))
             for norm, level, source in zip(norms, levels, sources, strict=True)
         ]
+        if self.training and several_processes():
+            # Data-parallel training waits for all gradients, also where the decoder reads one of the maps only.
+            own = (p for part in (self.up, self.spm.fc1, *norms) for p in part.parameters())
+            nothing = 0 * torch.stack([p.sum() for p in own]).sum()
+            return [m + nothing.to(m.dtype) for m in maps]
+        return maps
 
 
 def from_terratorch(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
