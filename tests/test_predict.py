@@ -1,4 +1,5 @@
 import threading
+import tracemalloc
 from itertools import pairwise
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import rasterio
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rasterio.env import get_gdal_config
 
 from adapteo.data.raster import open_scene
 from adapteo.errors import ConfigError, DataError
@@ -24,13 +26,13 @@ class Memory:
     """An image in memory."""
 
     def __init__(self, array):
-        self.array = array
-        self.height, self.width = array.shape[-2:]
+        self.array, self.shape = array, array.shape
 
-    def read(self, row, col, height, width):
-        assert 0 <= row <= row + height <= self.height
-        assert 0 <= col <= col + width <= self.width
-        return self.array[..., row : row + height, col : col + width].copy()
+    def read(self, row, col, out):
+        height, width = out.shape[2:]
+        assert 0 <= row <= row + height <= self.shape[2]
+        assert 0 <= col <= col + width <= self.shape[3]
+        out[:] = self.array[..., row : row + height, col : col + width]
 
 
 def identity(images):
@@ -203,7 +205,7 @@ def test_wrong_settings_and_wrong_output_are_explained():
 
 def test_what_reading_or_the_model_raises_comes_through():
     class Broken(Memory):
-        def read(self, row, col, height, width):
+        def read(self, row, col, out):
             raise DataError("damaged")
 
     with pytest.raises(DataError, match="damaged"):
@@ -214,6 +216,63 @@ def test_what_reading_or_the_model_raises_comes_through():
 
     with pytest.raises(RuntimeError, match="out of memory"):
         list(sweep(out_of_memory, Memory(np.zeros((1, 1, 99, 99), np.float32)), 1, SMALL))
+
+
+def test_a_row_stays_while_the_next_one_is_read():
+    """The reading thread is one row ahead, in memory that it uses again."""
+    array = noise(1, 2, 200, 90)
+    windows = Windows(32, 0.25, batch=4)
+    rows = len(windows.starts(200))
+    asked = threading.Semaphore(0)
+
+    class Counted(Memory):
+        reads = 0
+
+        def read(self, row, col, out):
+            super().read(row, col, out)
+            self.reads += 1
+            asked.release()
+
+    source = Counted(array)
+    finished = []
+
+    def forward(images):
+        number = len(finished)
+        while source.reads < min(number + 2, rows):  # until the next row has come
+            assert asked.acquire(timeout=10)
+        finished.append(images.numpy().copy())
+        return images[:, 0]
+
+    parts = list(sweep(forward, source, 2, windows))
+    assert len(finished) == rows
+    for top, images in zip(windows.starts(200), finished, strict=True):
+        for left, image in zip(windows.starts(90), images, strict=True):
+            np.testing.assert_array_equal(image, array[..., top : top + 32, left : left + 32])
+    np.testing.assert_array_equal(np.concatenate([part.values for part in parts], axis=1), array[0])
+
+
+def test_memory_does_not_depend_on_the_size_of_the_image():
+    """Of NumPy, which reads; `python -m benchmarks predict_memory` measures the process."""
+
+    class Empty:
+        def __init__(self, height, width):
+            self.shape = (1, 20, height, width)
+
+        def read(self, row, col, out):
+            out[:] = 0
+
+    def peak(height, width):
+        tracemalloc.start()
+        for _ in sweep(lambda images: images[:, 0, :1], Empty(height, width), 1, Windows(64, band=256)):
+            pass
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(100, 100)  # what is made once
+    small = peak(500, 800)
+    assert small > 5e6
+    assert peak(1500, 2400) < 1.02 * small
 
 
 # ---------------------------------------------------------------------------------------------- maps
@@ -258,6 +317,24 @@ def test_classes_and_probabilities(tmp_path):
     assert (stored[:, gone] == 65535).all()
     np.testing.assert_array_equal(stored[1][~gone], np.where(is_water[~gone], 8750, 1250))
     assert (stored[:, ~gone].sum(axis=0) == 10_000).all()
+
+
+def test_the_cache_of_blocks_does_not_depend_on_the_size_of_the_scene(tmp_path):
+    before, during = get_gdal_config("GDAL_CACHEMAX"), []
+
+    def forward(images):
+        during.append(get_gdal_config("GDAL_CACHEMAX"))
+        return images[:, 0, :1]
+
+    windows = Windows(size=128, band=256)
+    for side in (1024, 2048):
+        blocks = {"tiled": True, "blockxsize": 256, "blockysize": 256, "interleave": "band", "nodata": 0}
+        scene = write(tmp_path / "scene.tif", np.ones((2, side, side), np.uint16), **blocks)
+        inputs = Inputs(indexes=(2,))
+        predict_scene(forward, scene, tmp_path / "map.tif", VALUE, inputs=inputs, windows=windows)
+    # 2 blocks down (128 rows and where they begin), 3 across (256 + 2 * 127 columns, likewise), and 8 MiB for the map.
+    assert set(during) == {2**23 + 2 * 3 * 256**2 * 2}
+    assert get_gdal_config("GDAL_CACHEMAX") == before
 
 
 def test_many_classes_need_sixteen_bits(tmp_path):

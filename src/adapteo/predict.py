@@ -7,15 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from adapteo.bands import SENSORS, resolve
-from adapteo.data.raster import Layout, Scene, open_map, open_scene
+from adapteo.data.raster import Layout, Scene, block_cache, open_map, open_scene
 from adapteo.errors import ConfigError, DataError
-from adapteo.windows import Forward, Progress, Rows, Windows, sweep
+from adapteo.windows import Forward, Progress, Windows, sweep
 
 __all__ = ["Inputs", "MapLegend", "Windows", "match_bands", "predict_scene"]
 PROBABILITY_STEPS = 10_000
 """Probabilities are stored as integers of 1/10,000."""
+_CACHE = (8 * 2**20, 128 * 2**20)  # bytes of decoded blocks: those of the map alone, and the most there is room for
 _NAME_BANDS = "name the bands of the file in its order with --bands (in Python: bands=…), e.g. blue,green,red"
 Numbers = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
 
@@ -101,14 +103,16 @@ def predict_scene(
         if any(file.exists() and path.samefile(file) for file in paths):
             raise DataError(f"the map would replace the scene {path}", fix="give the map another name")
     with ExitStack() as stack:
+        windows = windows or Windows()
         images = stack.enter_context(_open_images(paths, inputs or Inputs()))
+        stack.enter_context(block_cache(min(_CACHE[0] + images.block_bytes(windows.size, windows.reach), _CACHE[1])))
         writers = [stack.enter_context(open_map(path, images.scenes[0], m.layout)) for path, m in maps.items()]
-        parts = sweep(forward, images, len(legend.classes), windows or Windows(), progress)
-        for rows in stack.enter_context(closing(parts)):  # closed first: no thread reads from a closed file
+        parts = sweep(forward, images, len(legend.classes), windows, progress)
+        for part in stack.enter_context(closing(parts)):  # closed first: no thread reads from a closed file
             for writer, kind in zip(writers, maps.values(), strict=True):
-                pixels = kind.encode(rows)
-                pixels[:, ~rows.seen] = kind.layout.nodata
-                writer.write(pixels, rows.row, rows.col)
+                pixels = kind.encode(part.values)
+                pixels[:, ~part.seen] = kind.layout.nodata
+                writer.write(pixels, part.row, part.col)
     return tuple(maps)
 
 
@@ -180,7 +184,6 @@ class _Images:
 
     def __init__(self, scenes: Sequence[Scene], inputs: Inputs) -> None:
         self.scenes = scenes
-        self.height, self.width = scenes[0].height, scenes[0].width
         frames = inputs.frames or len(scenes)
         self._dates = frames // len(scenes)
         for scene in scenes:
@@ -190,16 +193,21 @@ class _Images:
         one = inputs.indexes or tuple(range(1, per_date + 1))
         self._indexes = [[date * (scene.count // self._dates) + i for date in range(self._dates) for i in one]
                          for scene in scenes]  # fmt: skip
-        shape = (frames, len(one))
-        self._scale, self._offset = (_per_band(given, shape) for given in (inputs.scale, inputs.offset))
+        self.shape = (frames, len(one), scenes[0].height, scenes[0].width)
+        self._scale, self._offset = (_per_band(given, self.shape[:2]) for given in (inputs.scale, inputs.offset))
 
-    def read(self, row: int, col: int, height: int, width: int) -> np.ndarray:
-        """Read a window in physical units."""
-        parts = [s.read(row, col, height, width, i) for s, i in zip(self.scenes, self._indexes, strict=True)]
-        stacked = np.concatenate(parts).reshape(*self._scale.shape[:2], height, width)
-        stacked *= self._scale
-        stacked += self._offset
-        return stacked
+    def read(self, row: int, col: int, out: np.ndarray) -> None:
+        """Fill ``(t, c, h, w)`` with a window in physical units."""
+        height, width = out.shape[2:]
+        parts = out.reshape(len(self.scenes), -1, height, width)
+        for scene, indexes, part in zip(self.scenes, self._indexes, parts, strict=True):
+            scene.read(row, col, height, width, indexes, part)
+        out *= self._scale
+        out += self._offset
+
+    def block_bytes(self, height: int, width: int) -> int:
+        """Memory of the decoded blocks of the files in which a window lies."""
+        return sum(s.block_bytes(height, width, i) for s, i in zip(self.scenes, self._indexes, strict=True))
 
 
 def _per_band(given: Numbers, shape: tuple[int, int]) -> np.ndarray:
@@ -229,10 +237,10 @@ def _open_images(paths: Sequence[Path], inputs: Inputs) -> Iterator[_Images]:
 
 @dataclass(frozen=True)
 class _Map:
-    """A file to write: its layout, and how finished rows become its pixels ``(c, h, w)``."""
+    """A file to write: its layout, and how values ``(k, h, w)`` become its pixels ``(c, h, w)``."""
 
     layout: Layout
-    encode: Callable[[Rows], np.ndarray]
+    encode: Callable[[Tensor], np.ndarray]
 
 
 def _maps(out: Path, legend: MapLegend, probabilities: bool) -> dict[Path, _Map]:
@@ -240,25 +248,25 @@ def _maps(out: Path, legend: MapLegend, probabilities: bool) -> dict[Path, _Map]
         if probabilities:
             raise ConfigError("a regression has no probabilities", fix="leave them out")
         layout = Layout("float32", float("nan"), legend.classes)
-        return {out: _Map(layout, lambda rows: rows.values.cpu().numpy())}
+        return {out: _Map(layout, lambda values: values.cpu().numpy())}
     n = len(legend.classes)
     dtype, nodata = ("uint8", 255) if n <= 255 else ("uint16", 65535)
     colours = _hues(n) if legend.colours is None else legend.colours
     layout = Layout(dtype, nodata, ("class",), legend.classes, colours)
-    maps = {out: _Map(layout, lambda rows: _most_likely(rows).astype(dtype))}
+    maps = {out: _Map(layout, lambda values: _most_likely(values).astype(dtype))}
     if probabilities:
         layout = Layout("uint16", 65535, legend.classes, scale=1 / PROBABILITY_STEPS)
         maps[out.with_name(f"{out.stem}_probabilities{out.suffix}")] = _Map(layout, _as_steps)
     return maps
 
 
-def _most_likely(rows: Rows) -> np.ndarray:
+def _most_likely(values: Tensor) -> np.ndarray:
     # `max` over the first axis is ten times as fast as `argmax` on CPU (torch 2.13) and also takes the first of equals.
-    return rows.values.max(0, keepdim=True).indices.cpu().numpy()
+    return values.max(0, keepdim=True).indices.cpu().numpy()
 
 
-def _as_steps(rows: Rows) -> np.ndarray:
-    return (rows.values.clamp(0, 1) * PROBABILITY_STEPS).round().cpu().numpy().astype(np.uint16)
+def _as_steps(values: Tensor) -> np.ndarray:
+    return (values.clamp(0, 1) * PROBABILITY_STEPS).round().cpu().numpy().astype(np.uint16)
 
 
 def _hues(n: int) -> dict[int, tuple[int, int, int]]:

@@ -8,7 +8,7 @@ of the same windows in the same order, whatever the width of the bands.
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -22,21 +22,23 @@ from torch import Tensor
 from adapteo.errors import ConfigError
 
 TILE = 256
-"""Rows that are given out at a time, and the unit of the width of bands: the side of a tile of a map file."""
+"""Side of what is given out at a time, and the unit of the width of bands: the side of a tile of a map file."""
 Forward = Callable[[Tensor], Tensor]
-"""Images ``(b, t, c, h, w)``, NaN where missing, to probabilities or values ``(b, k, h, w)`` on any device."""
+"""Images ``(b, t, c, h, w)``, NaN where missing, to probabilities or values ``(b, k, h, w)`` on any device.
+
+The memory of the images is used again after the call.
+"""
 Progress = Callable[[int, int], None]
 """Called with the number of windows that are done and of all windows."""
 
 
 class Images(Protocol):
-    """An image that is read window by window."""
+    """An image that is read window by window; ``shape`` is ``(t, c, height, width)``."""
 
-    height: int
-    width: int
+    shape: tuple[int, int, int, int]
 
-    def read(self, row: int, col: int, height: int, width: int) -> np.ndarray:
-        """Read a window that lies in the image: ``(t, c, height, width)`` float32, NaN where missing."""
+    def read(self, row: int, col: int, out: np.ndarray) -> None:
+        """Fill ``(t, c, h, w)`` float32 with the window that has its upper left pixel there, NaN where missing."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,17 @@ class Windows:
 
     def bands(self, width: int) -> list[tuple[int, int]]:
         """First column of each vertical band and the one after its last; bands are whole tiles."""
-        band = math.ceil(max(self.band, self.size) / TILE) * TILE
+        band = self._whole_band
         return [(x, min(x + band, width)) for x in range(0, width, band)]
+
+    @property
+    def reach(self) -> int:
+        """Columns that are read at a time, at most: a band and the windows that stand out from it."""
+        return self._whole_band + 2 * (self.size - 1)
+
+    @property
+    def _whole_band(self) -> int:
+        return math.ceil(max(self.band, self.size) / TILE) * TILE
 
     def taper(self) -> Tensor:
         """Weight of each pixel of a window ``(size, size)``: Hann ramps over the overlap, 1 between, never 0."""
@@ -93,8 +104,8 @@ class Windows:
 
 
 @dataclass
-class Rows:
-    """Finished rows of one band.
+class Part:
+    """A finished part of the image: `TILE` x `TILE` pixels, or less at its right and lower edge.
 
     Attributes:
         row, col: upper left pixel.
@@ -110,7 +121,7 @@ class Rows:
 
 def sweep(
     forward: Forward, images: Images, outputs: int, windows: Windows, progress: Progress | None = None
-) -> Generator[Rows, None, None]:
+) -> Generator[Part, None, None]:
     """Run a model over an image and yield the blended result: every pixel once, band by band, from top to bottom.
 
     Close the generator before what it reads from, unless it has come to its end: a thread may be reading.
@@ -127,68 +138,101 @@ def sweep(
     Raises:
         ConfigError: the output of the model is not ``(b, outputs, h, w)``.
     """
-    tops, lefts, bands = windows.starts(images.height), windows.starts(images.width), windows.bands(images.width)
+    frames, channels, height, width = images.shape
+    tops, lefts, bands = windows.starts(height), windows.starts(width), windows.bands(width)
     columns = [[x for x in lefts if x < right and x + windows.size > left] for left, right in bands]
     total = len(tops) * sum(map(len, columns))
     done = 0
-    with closing(_read_ahead(images, [(top, starts) for starts in columns for top in tops], windows.size)) as reading:
-        for (left, right), starts in zip(bands, columns, strict=True):
-            strip = _Strip(outputs, left, right, images.height, windows)
-            for top, row in islice(reading, len(tops)):
-                while strip.top + TILE <= top:
-                    yield strip.pop()
+    batch = np.empty((windows.batch, frames, channels, windows.size, windows.size), dtype=np.float32)
+    strip = _Strip(outputs, height, max(right - left for left, right in bands), windows)
+    with closing(_read_ahead(images, [(top, starts) for starts in columns for top in tops], windows)) as reading:
+        for band, starts in zip(bands, columns, strict=True):
+            strip.enter(*band)
+            for row in islice(reading, len(tops)):
+                while strip.top + TILE <= row.top:
+                    yield from strip.pop()
                 for first in range(0, len(starts), windows.batch):
-                    batch = starts[first : first + windows.batch]
-                    _predict(forward, _cut(row, [x - starts[0] for x in batch], windows.size), strip, top, batch)
-                    done += len(batch)
+                    chosen = starts[first : first + windows.batch]
+                    _predict(forward, row, chosen, batch, strip)
+                    done += len(chosen)
                     if progress:
                         progress(done, total)
-            while strip.top < images.height:
-                yield strip.pop()
-            del strip, row  # before the next ones are made
+            while strip.top < height:
+                yield from strip.pop()
 
 
-def _read_ahead(
-    images: Images, rows: list[tuple[int, list[int]]], size: int
-) -> Generator[tuple[int, np.ndarray], None, None]:
-    """Read each row of windows ``(top, lefts)`` in a thread while the model works on the one before."""
+@dataclass(frozen=True)
+class _Row:
+    """A row of windows: its upper left pixel, its pixels ``(t, c, h, w)``, and where anything was seen ``(h, w)``."""
+
+    top: int
+    left: int
+    pixels: np.ndarray
+    seen: np.ndarray
+
+
+def _read_ahead(images: Images, rows: list[tuple[int, list[int]]], windows: Windows) -> Generator[_Row, None, None]:
+    """Read each row of windows ``(top, lefts)`` in a thread while the model works on the one before.
+
+    A row is there until the next one is asked for. The two take turns in the same memory: arrays of this size, made
+    anew for each row, leave holes in the heap, of which the allocator gives back less and less.
+    """
+    frames, channels, height, width = images.shape
+    height = min(windows.size, height)
+    room = height * min(windows.reach, width)
+    turns = [(np.empty(frames * channels * room, np.float32), np.empty(room, bool)) for _ in range(2)]
+
+    def read(number: int) -> _Row:
+        top, lefts = rows[number]
+        shape = (height, min(lefts[-1] + windows.size, width) - lefts[0])
+        numbers, marks = turns[number % 2]
+        seen = marks[: math.prod(shape)].reshape(shape)
+        pixels = numbers[: frames * channels * seen.size].reshape(frames, channels, *shape)
+        images.read(top, lefts[0], pixels)
+        _see(pixels, seen)
+        return _Row(top, lefts[0], pixels, seen)
+
     with ThreadPoolExecutor(1, thread_name_prefix="adapteo-read") as pool:
-        pending: deque[tuple[int, Future[np.ndarray]]] = deque()
-        for top, lefts in rows:
-            width = min(lefts[-1] + size, images.width) - lefts[0]
-            pending.append((top, pool.submit(images.read, top, lefts[0], min(size, images.height - top), width)))
+        pending: deque[Future[_Row]] = deque()
+        for number in range(len(rows)):
+            pending.append(pool.submit(read, number))
             if len(pending) > 1:
-                yield _arrived(pending)
+                yield pending.popleft().result()
         while pending:
-            yield _arrived(pending)
+            yield pending.popleft().result()
 
 
-def _arrived(pending: deque[tuple[int, Future[np.ndarray]]]) -> tuple[int, np.ndarray]:
-    """Wait for the first; a function, so that nothing here holds the array afterwards."""
-    top, future = pending.popleft()
-    return top, future.result()
+def _see(pixels: np.ndarray, seen: np.ndarray) -> None:
+    """Mark where any channel is there at any date; as a rule all are where the first is."""
+    seen[:] = False
+    for channel in pixels.reshape(-1, *seen.shape):
+        seen |= ~np.isnan(channel)
+        if seen.all():
+            return
 
 
-def _cut(row: np.ndarray, offsets: list[int], size: int) -> np.ndarray:
-    """Cut windows ``(b, t, c, size, size)`` out of a row of them ``(t, c, h, w)``; reflect what is smaller."""
-    missing = [(0, 0), (0, 0), *((0, max(0, size - length)) for length in row.shape[2:])]
-    filled = np.pad(row, missing, mode="reflect") if row.shape[2] < size or row.shape[3] < size else row
-    return np.stack([filled[..., x : x + size] for x in offsets])
-
-
-def _predict(forward: Forward, images: np.ndarray, strip: "_Strip", top: int, lefts: list[int]) -> None:
-    """Give the windows in which anything was seen to the model, and add what it says."""
-    seen = ~np.isnan(images).all(axis=(1, 2))
-    useful = seen.any(axis=(1, 2))
-    if not useful.any():
+def _predict(forward: Forward, row: _Row, lefts: list[int], batch: np.ndarray, strip: "_Strip") -> None:
+    """Give the windows in which anything was seen to the model, and blend in what it says."""
+    size = batch.shape[-1]
+    places = [slice(x - row.left, x - row.left + size) for x in lefts]
+    useful = [i for i, place in enumerate(places) if row.seen[:, place].any()]
+    if not useful:
         return
+    for k, i in enumerate(useful):
+        batch[k] = _filled_up(row.pixels[..., places[i]], size)
     with torch.inference_mode():
-        values = forward(torch.from_numpy(images if useful.all() else images[useful])).float()
-    expected = (int(useful.sum()), strip.outputs, *images.shape[-2:])
+        values = forward(torch.from_numpy(batch[: len(useful)])).float()
+    expected = (len(useful), strip.outputs, size, size)
     if tuple(values.shape) != expected:
         raise ConfigError(f"the model gives {tuple(values.shape)} for these windows, the map needs {expected}")
-    for k, i in enumerate(np.flatnonzero(useful)):
-        strip.add(values[k], seen[i], top, lefts[i])
+    for k, i in enumerate(useful):
+        strip.add(values[k], row.seen[:, places[i]], row.top, lefts[i])
+
+
+def _filled_up(window: np.ndarray, size: int) -> np.ndarray:
+    """Reflect a window ``(t, c, h, w)`` of an image that is smaller than a window."""
+    lacking = [size - length for length in window.shape[2:]]
+    return np.pad(window, [(0, 0), (0, 0), *((0, n) for n in lacking)], mode="reflect") if any(lacking) else window
 
 
 class _Strip:
@@ -196,15 +240,27 @@ class _Strip:
 
     mean += (value - mean) * weight / (sum of weights so far)          (West 1979, doi:10.1145/359146.359153)
 
-    Unlike a sum that is divided at the end, this gives a constant back without any rounding.
+    Unlike a sum that is divided at the end, this gives a constant back without any rounding. One band after the other
+    uses it, so that its memory is taken once.
+
+    Args:
+        outputs: k.
+        height: rows of the image.
+        width: columns of the widest band.
+        windows: how the image is cut.
     """
 
-    def __init__(self, outputs: int, left: int, right: int, height: int, windows: Windows) -> None:
-        self.outputs, self.left, self.right, self.height, self.top = outputs, left, right, height, 0
-        shape = (TILE + windows.size, right - left)
+    def __init__(self, outputs: int, height: int, width: int, windows: Windows) -> None:
+        self.outputs, self.height, self.size = outputs, height, windows.size
+        shape = (TILE + windows.size, width)
         self.taper = windows.taper()
         self.mean, self.weight = torch.zeros(outputs, *shape), torch.zeros(shape)
         self.seen = np.zeros(shape, dtype=bool)
+        self.enter(0, width)
+
+    def enter(self, left: int, right: int) -> None:
+        """Begin at the top of a band; the one before has been given out to its last row, so everything is 0."""
+        self.left, self.right, self.top = left, right, 0
 
     def add(self, values: Tensor, seen: np.ndarray, top: int, left: int) -> None:
         """Blend a window ``(k, size, size)`` in, as far as it lies in the band."""
@@ -220,13 +276,18 @@ class _Strip:
         self.mean[(slice(None), *here)].lerp_(part, taper / self.weight[here])
         self.seen[here] |= seen
 
-    def pop(self) -> Rows:
+    def pop(self) -> Iterator[Part]:
         """Give out the next `TILE` rows, or those up to the end of the image, and make room."""
-        n = min(TILE, self.height - self.top)
-        rows = Rows(self.top, self.left, self.mean[:, :n].clone(), self.seen[:n].copy())
-        for buffer in (self.mean, self.weight.unsqueeze(0)):
-            buffer[:, :-TILE] = buffer[:, TILE:].clone()
-            buffer[:, -TILE:] = 0
-        self.seen[:-TILE], self.seen[-TILE:] = self.seen[TILE:].copy(), False
+        rows, width = slice(0, min(TILE, self.height - self.top)), self.right - self.left
+        for x in range(0, width, TILE):
+            cols = slice(x, min(x + TILE, width))
+            yield Part(self.top, self.left + x, self.mean[:, rows, cols].clone(), self.seen[rows, cols].copy())
+        for y in range(0, self.size, TILE):  # no more at a time than what source and target do not share
+            to, source = slice(y, min(y + TILE, self.size)), slice(y + TILE, min(y + TILE, self.size) + TILE)
+            self.mean[:, to] = self.mean[:, source]
+            self.weight[to] = self.weight[source]
+            self.seen[to] = self.seen[source]
+        self.mean[:, self.size :] = 0
+        self.weight[self.size :] = 0
+        self.seen[self.size :] = False
         self.top += TILE
-        return rows

@@ -77,6 +77,38 @@ def test_bands_are_selected_in_the_order_asked_for(scene):
         read_raster(scene, [])
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "float64"])
+def test_a_window_is_read_into_an_array(tmp_path, dtype):
+    array = np.random.default_rng(0).integers(0, 5, (3, 40, 50)).astype(dtype)
+    if array.dtype.kind == "f":
+        array[1, 12, 9] = np.inf
+    path = write(tmp_path / "a.tif", array, nodata=0)
+    expected = np.where((array == 0) | np.isinf(array), np.nan, array)[[2, 1], 10:18, 5:25]
+    out = np.full((2, 8, 20), -1, np.float32)
+    with open_scene(path) as opened:
+        assert opened.read(10, 5, 8, 20, [3, 2], out) is out
+        np.testing.assert_array_equal(out, expected)
+        np.testing.assert_array_equal(opened.read(10, 5, 8, 20, [3, 2]), expected)
+
+
+def test_of_float64_what_float32_cannot_hold_is_missing(tmp_path):
+    path = write(tmp_path / "a.tif", np.array([[[1e300, 1.5, -1e39]]]))
+    with np.errstate(over="ignore"):
+        np.testing.assert_array_equal(read_raster(path).array[0, 0], [np.nan, 1.5, np.nan])
+
+
+@pytest.mark.parametrize("interleave", ["band", "pixel"])
+def test_blocks_that_a_window_touches(tmp_path, interleave):
+    """At the worst place a window begins and ends in the middle of blocks."""
+    noise = np.random.default_rng(0).integers(0, 256, (3, 700, 640), dtype=np.uint16)
+    blocks = {"tiled": True, "blockxsize": 128, "blockysize": 64, "interleave": interleave}
+    with open_scene(write(tmp_path / "a.tif", noise, **blocks)) as opened:
+        used = 2 if interleave == "band" else 3
+        assert opened.block_bytes(1, 2, [1, 3]) == 1 * 2 * 64 * 128 * used * 2
+        assert opened.block_bytes(65, 130, [1, 3]) == 2 * 3 * 64 * 128 * used * 2
+        assert opened.block_bytes(700, 640, [1, 3]) == 11 * 5 * 64 * 128 * used * 2  # no more than there are
+
+
 def test_complex_numbers_are_refused(tmp_path):
     path = write(tmp_path / "slc.tif", np.ones((1, 2, 2), np.complex64))
     with pytest.raises(DataError, match="complex numbers"):

@@ -4,8 +4,10 @@ What is missing (nodata, masks, NaN, infinity) is NaN in every float array that 
 """
 
 import errno
+import math
 import shutil
 import warnings
+from array import array as Numbers
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ import numpy as np
 import rasterio
 from rasterio import Affine
 from rasterio.crs import CRS
-from rasterio.enums import MaskFlags
+from rasterio.enums import Interleaving, MaskFlags
 from rasterio.env import get_gdal_config, setenv
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.io import DatasetReader, DatasetWriter
@@ -30,10 +32,10 @@ from adapteo.data._picture import ERRORS, SUFFIXES, read_picture
 from adapteo.errors import DataError
 from adapteo.files import replacing, unwritable
 
-_CACHE = 64 * 2**20  # bytes of decoded blocks that GDAL keeps while a scene or a map is open
+_CACHE = 64 * 2**20  # bytes of decoded blocks that GDAL keeps while a scene or a map is open, unless told otherwise
 __all__ = [
-    "TILE", "Layout", "MapWriter", "Raster", "Scene", "latlon_of_centre", "open_map", "open_scene", "pixel_size",
-    "read_raster",
+    "TILE", "Layout", "MapWriter", "Raster", "Scene", "block_cache", "latlon_of_centre", "open_map", "open_scene",
+    "pixel_size", "read_raster",
 ]  # fmt: skip
 _METRES_PER_DEGREE = 111_319.49  # on the equator of WGS84: 2 pi 6,378,137 m / 360
 
@@ -154,15 +156,35 @@ class Scene:
         self.date = acquired({**file.tags(), **file.tags(ns="IMAGERY")})
         self._lock = Lock()
 
-    def read(self, row: int, col: int, height: int, width: int, indexes: Sequence[int] | None = None) -> np.ndarray:
+    def read(
+        self,
+        row: int,
+        col: int,
+        height: int,
+        width: int,
+        indexes: Sequence[int] | None = None,
+        out: np.ndarray | None = None,
+    ) -> np.ndarray:
         """Read a window that lies in the scene as ``(c, height, width)`` float32, NaN where missing; thread-safe.
+
+        Its upper left pixel is (row, col). With ``indexes`` those bands, numbered from 1, in this order; with ``out``
+        that array of this shape and type is filled and returned.
 
         Raises:
             DataError: no such band, or the file is damaged here.
         """
         wanted = _check_indexes(self.path, self.count, indexes)
         with _explained(self.path), self._lock:
-            return _read_float(self.file, wanted, Window(col, row, width, height))
+            return _read_float(self.file, wanted, Window(col, row, width, height), out)
+
+    def block_bytes(self, height: int, width: int, indexes: Sequence[int]) -> int:
+        """Memory of the decoded blocks in which a window of this size lies, wherever it is: see `block_cache`."""
+        size = 1
+        for length, whole, block in zip((height, width), self.file.shape, self.file.block_shapes[0], strict=True):
+            size *= min(math.ceil((length - 1) / block) + 1, math.ceil(whole / block)) * block
+        # Where bands are interleaved by pixel, GDAL decodes all of them together and keeps all.
+        bands = range(1, self.count + 1) if self.file.interleaving == Interleaving.pixel else indexes
+        return size * sum(np.dtype(self.file.dtypes[i - 1]).itemsize for i in bands)
 
     @property
     def latlon(self) -> tuple[float, float] | None:
@@ -193,7 +215,7 @@ def open_scene(path: str | Path) -> Iterator[Scene]:
     Raises:
         DataError: the file is missing, empty, corrupt or not an image.
     """
-    with _gdal(), _open(Path(path)) as file:
+    with block_cache(), _open(Path(path)) as file:
         yield Scene(Path(path), file)
 
 
@@ -205,7 +227,7 @@ class MapWriter:
 
     def __init__(self, path: Path, file: DatasetWriter) -> None:
         self._path, self._file = path, file
-        self._written: list[tuple[Window, int]] = []
+        self._written = Numbers("Q")  # row, col, height, width, checksum: 40 bytes per part, where a tuple has 300
 
     def write(self, values: np.ndarray, row: int, col: int) -> None:
         """Write ``(c, h, w)`` with its upper left pixel at (row, col); each pixel at most once.
@@ -219,13 +241,14 @@ class MapWriter:
         window = Window(col, row, values.shape[2], values.shape[1])
         with _writing(self._path):
             self._file.write(values, window=window)
-        self._written.append((window, crc32(values.data)))
+        self._written.extend((row, col, *values.shape[1:], crc32(values.data)))
 
     def verify(self, written: Path) -> None:
         """Read everything back: GDAL does not say when closing a file fails on a full disk."""
         with _writing(self._path), rasterio.open(written) as file:
-            for window, checksum in self._written:
-                if crc32(np.ascontiguousarray(file.read(window=window)).data) != checksum:
+            for start in range(0, len(self._written), 5):
+                row, col, height, width, checksum = self._written[start : start + 5]
+                if crc32(file.read(window=Window(col, row, width, height)).data) != checksum:
                     raise RasterioIOError("what was written cannot be read back")
 
 
@@ -243,7 +266,6 @@ def open_map(path: str | Path, scene: Scene, layout: Layout) -> Iterator[MapWrit
     if path.suffix.lower() not in (".tif", ".tiff"):
         raise DataError(f"maps are GeoTIFF, '{path.name}' is not named like one", fix=f"write {path.stem}.tif")
     with ExitStack() as stack:
-        stack.enter_context(_gdal())
         # Left after the map, so that names never lie beside a map that they do not belong to.
         names = stack.enter_context(replacing(sidecar(path))) if layout.classes else None
         temporary = stack.enter_context(replacing(path))
@@ -277,7 +299,7 @@ def write_image(path: str | Path, raster: Raster, scale: float = 1.0) -> None:
     options = profile(layout, raster.array.shape[2], raster.array.shape[1]) | {"nodata": raster.nodata}
     place = None if raster.transform is None else Affine(*raster.transform)
     with ExitStack() as stack:
-        stack.enter_context(_gdal())
+        stack.enter_context(block_cache())
         temporary = stack.enter_context(replacing(Path(path)))
         stack.enter_context(_writing(Path(path)))
         file = stack.enter_context(rasterio.open(temporary, "w", crs=raster.crs, transform=place, **options))
@@ -303,19 +325,26 @@ def _describe(file: DatasetWriter, scene: Scene, layout: Layout) -> None:
 # ------------------------------------------------------------------------------------------- reading
 
 
-def _read_float(file: DatasetReader, indexes: Sequence[int], window: object) -> np.ndarray:
-    """Read bands as float32 with NaN where missing."""
-    if all(MaskFlags.all_valid in file.mask_flag_enums[index - 1] for index in indexes):
-        data = np.ma.MaskedArray(
-            file.read(list(indexes), window=window)
-        )  # building a full mask costs as much as reading
-    else:
-        data = file.read(list(indexes), window=window, masked=True)
-    if np.iscomplexobj(data):
+def _read_float(
+    file: DatasetReader, indexes: Sequence[int], window: Window | None, out: np.ndarray | None = None
+) -> np.ndarray:
+    """Read bands as float32 with NaN where missing, into ``out`` where there is one."""
+    kinds = [np.dtype(file.dtypes[index - 1]) for index in indexes if "complex" not in file.dtypes[index - 1]]
+    if len(kinds) < len(indexes):
         raise DataError(f"{file.name} holds complex numbers", fix="convert it to intensity or decibel first")
-    array = np.array(data.data, dtype=np.float32)
-    array[np.ma.getmaskarray(data) | ~np.isfinite(array)] = np.nan
-    return array
+    if out is None:
+        out = np.empty((len(indexes), *((window.height, window.width) if window else file.shape)), dtype=np.float32)
+    if np.dtype(np.float64) in kinds:  # NumPy's conversion: what float32 cannot hold is infinite, thus missing
+        for band, index in zip(out, indexes, strict=True):
+            np.copyto(band, file.read(index, window=window), casting="same_kind")
+    else:
+        file.read(list(indexes), window=window, out=out)
+    for band, index, kind in zip(out, indexes, kinds, strict=True):
+        if MaskFlags.all_valid not in file.mask_flag_enums[index - 1]:  # a mask costs as much as reading
+            np.copyto(band, np.nan, where=file.read_masks(index, window=window) == 0)
+        if kind.kind == "f":
+            np.copyto(band, np.nan, where=~np.isfinite(band))
+    return out
 
 
 def _read_picture(path: Path, indexes: Sequence[int] | None, masked: bool) -> Raster:
@@ -355,11 +384,18 @@ def _open(path: Path) -> Iterator[DatasetReader]:
 
 
 @contextmanager
-def _gdal() -> Iterator[None]:
-    """Bound GDAL's cache of blocks, by default a share of the machine's memory, and send its messages to logging."""
-    with rasterio.Env():
+def block_cache(size: int = _CACHE) -> Iterator[None]:
+    """Bound GDAL's cache of decoded blocks, by default a share of the machine's memory.
+
+    What is read row by row wants the blocks of one row of windows kept, or else each block is decoded several times;
+    more is of no use. The size does not depend on that of a scene, so that a small one needs no less than a large one.
+
+    Args:
+        size: bytes.
+    """
+    with rasterio.Env():  # sends GDAL's messages to logging
         before = get_gdal_config("GDAL_CACHEMAX")
-        setenv(GDAL_CACHEMAX=_CACHE)
+        setenv(GDAL_CACHEMAX=size)
         try:
             yield
         finally:
