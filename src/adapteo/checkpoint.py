@@ -323,7 +323,7 @@ def _os_errors() -> Iterator[None]:
             raise error.__context__ from None
         raise
     except SafetensorError as error:
-        code = re.search(r"os error (\d+)", str(error))
+        code = re.search(r"(?:os error|Os \{ code:) (\d+)", str(error))  # the latter in safetensors 0.5
         if code is None:
             raise
         raise OSError(int(code[1]), os.strerror(int(code[1]))) from error

@@ -74,8 +74,9 @@ def test_broken_parquet(tmp_path):
         read_rows(tmp_path / "index.parquet")
 
 
-def test_parquet_without_its_extra(tmp_path, monkeypatch):
-    (tmp_path / "index.parquet").touch()
-    monkeypatch.setitem(sys.modules, "geopandas", None)
+def test_parquet_without_its_extra(tmp_path, table, monkeypatch):
+    table.to_parquet(tmp_path / "index.parquet")
+    for name in [name for name in sys.modules if name.partition(".")[0] == "pyarrow"]:
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(DataError, match=r"pip install 'adapteo\[parquet\]'"):
         read_rows(tmp_path / "index.parquet")
