@@ -149,4 +149,4 @@ class _Problem:
         self.bias.copy_(offsets)
 
     def _like_weights(self, matrix: Tensor) -> Tensor:
-        return matrix.to(self.head.weight)
+        return matrix.to(self.head.weight.dtype).to(self.head.weight.device)  # in this order: MPS has no float64

@@ -210,7 +210,7 @@ class _Fit:
         like = next(self.decoder.parameters())
         for maps, _ in self.train.chunks(self.chunk):
             rows = maps[read].to(like).movedim(1, -1).flatten(0, -2)
-            first, second = first + rows.sum(0).double().cpu(), second + (rows.T @ rows).double().cpu()
+            first, second = first + rows.sum(0).cpu().double(), second + (rows.T @ rows).cpu().double()
             count += len(rows)
         return Moments(first / count, second / count)
 
