@@ -53,15 +53,14 @@ def decur(name: str, bands: tuple[str, ...]) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def unet(name: str, bands: tuple[str, ...]) -> dict[str, Tensor]:
-    """Maps of the encoder, and logits of the whole; smp's head of 3 x 3 pixels is replaced by one of a single pixel."""
+    """Maps of the encoder, and logits of the whole."""
     model = smp.Unet("resnet50", encoder_weights=None, in_channels=len(bands), classes=CLASSES, decoder_channels=WIDTHS)
-    model.segmentation_head[0] = nn.Conv2d(WIDTHS[-1], CLASSES, 1)
     theirs, state = filled(model)
     given = images(name, len(bands))
     maps, logits = theirs.encoder(given)[1:], theirs(given)
     ours = Encoder().build(bands).eval()
     ours.load_state_dict(ours.remap({k: v for k, v in state.items() if k.startswith("encoder.")}).state)
-    decoder = Decoder(channels=WIDTHS, norm="batch").build(features(ours), CLASSES, True).eval()
+    decoder = Decoder(channels=WIDTHS, norm="batch", head_kernel=3).build(features(ours), CLASSES, True).eval()
     decoder.load_state_dict(decoder_state(state))
     found = ours(Batch(given.unsqueeze(1)))
     report(name, [*maps, logits], [*found, decoder(found, SIZE)])

@@ -41,7 +41,7 @@ def smp_name(key):
 def test_encoder_and_whole_unet_equal_smp(name):
     bands = UNET[name]
     encoder = UNet().build(bands).eval()
-    decoder = Decoder(channels=WIDTHS, norm="batch").build(features(encoder), CLASSES, True).eval()
+    decoder = Decoder(channels=WIDTHS, norm="batch", head_kernel=3).build(features(encoder), CLASSES, True).eval()
     for_encoder, for_decoder = smp_weights(encoder, decoder)
     encoder.load_state_dict(encoder.remap(for_encoder).state)
     decoder.load_state_dict({key: for_decoder[smp_name(key)] for key in decoder.state_dict()})

@@ -15,8 +15,9 @@ import pytest
 import torch
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
-from torch import Tensor
+from torch import Tensor, nn
 
+import timm_here
 from adapteo import registry
 from adapteo.backbones import clay, dofa
 from adapteo.bands import HLS6
@@ -25,6 +26,7 @@ from adapteo.contracts import (
     Batch,
     Grid,
     Method,
+    StageBackbone,
     Wrapper,
     adapt,
     merge,
@@ -44,13 +46,17 @@ CASES: dict[str, list[dict[str, object]]] = {
 SMALLEST: dict[str, dict[str, object]] = {
     "prithvi": {"variant": "2.0-tiny-TL", "metadata": True},
     "terramind": {"variant": "tiny"},
+    "timm": {"model": "test_vit"},
+    "torchgeo": {"model": "resnet18"},
 }
+OPTIONAL = {"timm": "timm", "timm-swin": "timm", "torchgeo": "torchgeo"}  # packages that some backbones need
 NARROW: dict[str, Callable[[], Backbone]] = {
     "clay": lambda: clay.ClayViT(replace(clay.VARIANTS["v1"], dim=64, depth=2, heads=4), HLS6, metadata=True),
     "dofa": lambda: dofa.DofaViT(replace(dofa.VARIANTS["base"], dim=64, depth=2, heads=4), HLS6),
+    "timm-swin": lambda: family("timm", model="swin_tiny_patch4_window7_224"),
 }
-STAGES = {"tiny-stages", "decur", "unet"}  # hierarchical networks
-CONVOLUTIONS = {"tiny-stages", "decur", "unet"}  # those without transformer blocks
+CONVOLUTIONS = {"tiny-stages", "decur", "torchgeo", "unet"}  # those without transformer blocks
+STAGES = {*CONVOLUTIONS, "timm-swin"}  # hierarchical networks
 FEW_BIASES = {"clay"}  # those whose attention has none
 NEED_TOKENS, NEED_LINEARS = {"vit_adapter", "vpt"}, {"lora"}
 COSTLY = {"vit_adapter"}  # methods whose cases beyond the first are tried on the tiny backbones only
@@ -67,11 +73,13 @@ class Pooled(TinyBackbone):
         return tokens[:, 1:], Grid(grid.height, grid.width, stack=grid.stack, merge="mean")
 
 
-def family(name: str) -> Backbone:
+def family(name: str, **fields: object) -> Backbone:
     """Build a family with random weights, cut after two blocks or stages: the others would only take time."""
-    spec = registry.load("backbones", name)(**{"weights": "random", **SMALLEST.get(name, {})})
+    spec = registry.load("backbones", name)(**{"weights": "random", **SMALLEST.get(name, {}), **fields})
     backbone = spec.build(spec.accepts(HLS6))
     backbone.blocks, backbone.taps = backbone.blocks[:2], (0, 1)
+    if isinstance(backbone, StageBackbone):
+        backbone.norm = nn.Identity()  # the last stage's, which has another width
     return backbone
 
 
@@ -93,6 +101,9 @@ METHODS = {
 @cache
 def original(name: str) -> Backbone:
     """One build per family, never changed; biases off zero, as after pre-training."""
+    if name in OPTIONAL:
+        timm_here.prepare()
+        pytest.importorskip(OPTIONAL[name], reason=f"{OPTIONAL[name]} is not installed")
     torch.manual_seed(0)
     backbone = BUILDERS[name]()
     with torch.no_grad():

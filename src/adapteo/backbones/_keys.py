@@ -1,7 +1,8 @@
 """Every key of a checkpoint is accounted for: used, superfluous for a reason, or named in the error."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import torch
 from torch import Tensor, nn
 
 from adapteo.contracts import Remapped
@@ -65,3 +66,26 @@ def account(
 def shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
     """Shape of each tensor in the state dict of a module."""
     return {key: tuple(value.shape) for key, value in module.state_dict().items()}
+
+
+_COUNTER = "num_batches_tracked"
+_WRAPPERS = ("module", "model", "backbone", "encoder")
+
+
+def without_prefixes(key: str) -> str:
+    """Take away what trainers (``module.``, ``model.``) and models (``backbone.``, smp's ``encoder.``) put before."""
+    while (head := key.partition(".")[0]) in _WRAPPERS:
+        key = key.removeprefix(f"{head}.")
+    return key
+
+
+def with_counters(state: Mapping[str, Tensor], expected: Iterable[str]) -> dict[str, Tensor]:
+    """Add zeros for BatchNorm's counters of batches, which some files leave out and nothing depends on.
+
+    Args:
+        state: a checkpoint.
+        expected: the names it ought to have, without prefixes.
+    """
+    given = {without_prefixes(key) for key in state}
+    lacking = (name for name in expected if name.endswith(_COUNTER) and name not in given)
+    return {**state, **{name: torch.tensor(0) for name in lacking}}

@@ -13,17 +13,15 @@ the names of torchvision and timm (``conv1``, ``bn1``, ``layer1.0.conv1`` …), 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 
-import torch
 from torch import Tensor, nn
 
-from adapteo.backbones._keys import account
+from adapteo.backbones._keys import account, with_counters, without_prefixes
 from adapteo.contracts import Remapped, StageBackbone
 
 WIDTHS = (64, 256, 512, 1024, 2048)
 REDUCTIONS = (2, 4, 8, 16, 32)
 DEPTHS = (3, 4, 6, 3)
 FIRST_KERNEL = "conv1.weight"
-COUNTER = "num_batches_tracked"
 _STEM = 64
 
 
@@ -95,14 +93,13 @@ class ResNet50(StageBackbone):
         Raises:
             WeightsError: lists the keys that are missing, unknown or of another shape.
         """
-        shapes = {name: tuple(value.shape) for name, value in self.unmap(_meta(self.state_dict())).items()}
-        renamed = {_without_prefixes(key) for key in state}
-        counters = {name: torch.tensor(0) for name in shapes if name.endswith(COUNTER) and name not in renamed}
+        on_meta = {name: value.to("meta") for name, value in self.state_dict().items()}
+        shapes = {name: tuple(value.shape) for name, value in self.unmap(on_meta).items()}
         remapped = account(
-            {**state, **counters},
+            with_counters(state, shapes),
             shapes,
             model=self.model,
-            rename=_without_prefixes,
+            rename=without_prefixes,
             superfluous=lambda name: "belongs to the classifier" if name.startswith("fc.") else "",
             fix=f"give a checkpoint of {self.model}",
         )
@@ -125,17 +122,6 @@ class ResNet50(StageBackbone):
 def _upstream(name: str) -> str:
     """Turn ``blocks.1.layer1.0.conv1.weight`` into ``layer1.0.conv1.weight``."""
     return name.split(".", 2)[2]
-
-
-def _without_prefixes(key: str) -> str:
-    """Take away what trainers (``module.``, ``model.``) and models (``backbone.``, smp's ``encoder.``) put before."""
-    while (head := key.partition(".")[0]) in ("module", "model", "backbone", "encoder"):
-        key = key.removeprefix(f"{head}.")
-    return key
-
-
-def _meta(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: value.to("meta") for name, value in state.items()}
 
 
 def _init_weights(module: nn.Module) -> None:

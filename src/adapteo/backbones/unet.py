@@ -1,7 +1,8 @@
 """ResNet-50 with random weights: with `decoder: unet` the U-Net that foundation models have to beat.
 
-The baseline of arXiv 2504.17397, there ``Unet("resnet50", encoder_weights=None)`` of segmentation_models.pytorch. It is
-trained from scratch: there are no pretrained weights, so a linear probe (`method: frozen`) on it means nothing.
+The baseline of arXiv 2504.17397, ``Unet("resnet50", encoder_weights=None)`` of segmentation_models.pytorch, is this
+with ``decoder: {name: unet, channels: [256, 128, 64, 32, 16], norm: batch, head_kernel: 3}``. It is trained from
+scratch: there are no pretrained weights, so a linear probe (`method: frozen`) on it means nothing.
 """
 
 from collections.abc import Sequence
