@@ -30,6 +30,8 @@ from adapteo.backbones.prithvi import VARIANTS, PrithviViT  # noqa: E402
 from adapteo.bands import HLS6, resolve  # noqa: E402
 from adapteo.contracts import Batch  # noqa: E402
 
+torch.set_float32_matmul_precision("highest")  # TerraTorch's imports lower it
+
 CONFIGS = {
     "1.0-100M": "prithvi_eo_v1_100",
     "2.0-tiny-TL": "prithvi_eo_v2_tiny_tl",
