@@ -64,13 +64,13 @@ def _train(run: Run, fabric: "Fabric", observer: Observer, resume: bool) -> None
         _head_start(run, assembled, fabric, observer)
     model.to("cpu")
     new_decoder = adapt_model(model, run, run.dataset.classes)
-    facts = _facts(run, assembled, fabric.device)
+    said = facts(run, assembled, fabric.device)
     if fabric.is_global_zero:
         with replacing(run.out / CONFIG_FILE) as beside:
             beside.write_text(config.dump(run), encoding="utf-8")
 
     def keep(metrics: Mapping[str, float]) -> None:
-        card = {**facts, "validation": dict(metrics), "base": assembled.base}
+        card = {**said, "validation": dict(metrics), "base": assembled.base}
         save_adapter(run.out / ADAPTER, model.backbone, run.method, decoder_state(model), card)
 
     trainer = Trainer(
@@ -91,11 +91,11 @@ def _train(run: Run, fabric: "Fabric", observer: Observer, resume: bool) -> None
     if best.epoch == 0 and run.train.head_start and not new_decoder:
         observer.note("no epoch was better on validation than the linear probe, which is kept; try a lower train.rate")
     if fabric.is_global_zero:
-        facts |= counted.facts()
-        facts |= {"epochs": trainer.epoch, "best_epoch": best.epoch, "validation": best.metrics}
+        said |= counted.facts()
+        said |= {"epochs": trainer.epoch, "best_epoch": best.epoch, "validation": best.metrics}
         if (run.out / PROBE_FILE).is_file():
-            facts["linear_probe"] = json.loads((run.out / PROBE_FACTS).read_text(encoding="utf-8"))
-        write_json(facts, run.out / RUN_FILE)
+            said["linear_probe"] = json.loads((run.out / PROBE_FACTS).read_text(encoding="utf-8"))
+        write_json(said, run.out / RUN_FILE)
     fabric.barrier()  # no process reads the folder before it is complete
 
 
@@ -150,8 +150,14 @@ def _notes(run: Run, assembled: Assembled) -> list[str]:
     return notes
 
 
-def _facts(run: Run, assembled: Assembled, device: torch.device) -> dict[str, Any]:
-    """What is written about a run, in its adapter's card and in run.json."""
+def facts(run: Run, assembled: Assembled, device: torch.device) -> dict[str, Any]:
+    """Say what a run is: the content of its adapter's card and of run.json, without results.
+
+    Args:
+        run: the configuration.
+        assembled: its model, adapted.
+        device: that it was trained on.
+    """
     model = assembled.model
     first = run.dataset.read(run.dataset.split("train")[0], assembled.bands[:1])
     return {
