@@ -25,11 +25,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
 
 import timm_here  # noqa: E402
-
-from adapteo.assembly import assemble, loader  # noqa: E402
+from adapteo.assembly import adapt_model, assemble, loader  # noqa: E402
 from adapteo.bands import resolve  # noqa: E402
 from adapteo.config import Run, name_of  # noqa: E402
-from adapteo.contracts import adapt, moving, trainable_count  # noqa: E402
+from adapteo.contracts import moving, trainable_count  # noqa: E402
 from adapteo.data import (  # noqa: E402
     _samples_burn_scars,
     _samples_geobench,
@@ -73,7 +72,7 @@ def step(run: Run, fabric: Fabric) -> dict[str, float]:
     """Build, adapt, one step of the optimiser; checks that what should move moves and nothing else."""
     assembled = assemble(run)
     model = assembled.model
-    adapt(model.backbone, run.method)
+    adapt_model(model, run, run.dataset.classes)
     loaders = (loader(run, "train", assembled.bands, shuffled=True), loader(run, "val", assembled.bands))
     trainer = Trainer(
         fabric=fabric, model=model, task=run.task, train=run.train, rate=run.train.rate or 1e-3, loaders=loaders,
@@ -120,7 +119,9 @@ def check_statistics(checkout: Path, runs: list[Run], empty: Path) -> list[str]:
         deviations = {resolve(b): v * _UNITS[file] for b, v in tables["STDS"].items() if b != "CLOUD_PROBABILITY"}
         ours = dataset.published_statistics(tuple(theirs))
         pairs = ((ours.mean, theirs), (ours.std, deviations)) if ours else ()
-        same = all(abs(a - b) <= 1e-6 * abs(b) for mine, table in pairs for a, b in zip(mine, table.values(), strict=True))
+        same = all(
+            abs(a - b) <= 1e-6 * abs(b) for mine, table in pairs for a, b in zip(mine, table.values(), strict=True)
+        )
         if not pairs or not same:
             wrong.append(name)
     return wrong

@@ -1,13 +1,13 @@
 """From a data module to a dataset of ours and what ``train`` says about reading; generic modules are in `generic`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from adapteo.bands import resolve
 from adapteo.errors import ConfigError
 from adapteo.terratorch.generic import GENERIC, folder
 from adapteo.terratorch.lines import PLACEHOLDER, Translation
+from adapteo.terratorch.lists import BURNS, FLOODS, REBEN, Options, holdouts, where
 from adapteo.terratorch.vocabulary import DATA_DROPPED, GEOBENCH, MISNAMED
 
 INIT, MODULE = "data.init_args", "data.class_path"
@@ -15,37 +15,6 @@ _FLIPS = ("HorizontalFlip", "VerticalFlip", "RandomRotate90", "Transpose")
 _TENSORS = ("ToTensorV2", "FlattenTemporalIntoChannels", "UnflattenTemporalFromChannels")
 _MISSING = "missing pixels are the mean of their band here, a value of {} there"
 _PAPER_METADATA = {"no_metadata": "", "prithvi_tl": "tl", "clay_gw": "gw", "clay_tlgw": "tlgw"}
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the caller says about the machine.
-
-    Attributes:
-        root: folder of the dataset, for files with a placeholder there.
-        splits: folder with lists of chips.
-    """
-
-    root: Path | None = None
-    splits: Path | None = None
-
-
-@dataclass(frozen=True)
-class Lists:
-    """A published dataset's lists of chips.
-
-    Attributes:
-        folder: that IBM/peft-geofm keeps them in.
-        names: of their files, by part of ours.
-    """
-
-    folder: str
-    names: Mapping[str, str]
-
-
-_FLOODS = Lists("sen1floods11", {"train": "train_data.txt", "val": "valid_data.txt", "test": "test_data.txt"})
-_BURNS = Lists("burn_scars", {"train": "train_data.txt", "val": "val_data.txt", "test": "test_data.txt"})
-_REBEN = Lists("reBEN/reBEN_7k", {"train": "train.txt", "val": "val.txt", "test": "test.txt"})
 
 
 def translate_data(t: Translation, task: str, options: Options) -> "Imagery":
@@ -69,12 +38,12 @@ def translate_data(t: Translation, task: str, options: Options) -> "Imagery":
         return Imagery(bands, "")
     if kind == "Sen1Floods11DataModule":
         _published(t, kind, "sen1floods11")
-        _lists(t, _FLOODS, options)
-        _holdouts(t, {"bolivia_data.txt": ""})
+        where(t, FLOODS, options)
+        holdouts(t, {"bolivia_data.txt": ""})
         _scale(t, (0.0001,))
     elif kind == "BurnScarsDataModule":
         _published(t, kind, "burn_scars")
-        _lists(t, _BURNS, options)
+        where(t, BURNS, options)
         _scale(t, (1, 1.0))
     elif kind == "ReBENDataModule":
         _reben(t, kind, options)
@@ -87,7 +56,12 @@ def translate_data(t: Translation, task: str, options: Options) -> "Imagery":
     elif kind in GEOBENCH:
         _geobench(t, kind)
     else:
-        allowed = [*GENERIC, "Sen1Floods11NonGeoDataModule", "FireScarsNonGeoDataModule", "…NonGeoDataModule of GEO-Bench"]
+        allowed = [
+            *GENERIC,
+            "Sen1Floods11NonGeoDataModule",
+            "FireScarsNonGeoDataModule",
+            "…NonGeoDataModule of GEO-Bench",
+        ]
         t.refuse(MODULE, f"{kind} reads data that adapteo does not", f"allowed: {', '.join(allowed)}, IBM/peft-geofm's")
         return Imagery((), "")
     _root(t, options)
@@ -113,7 +87,10 @@ class Imagery:
 
 def _reading(t: Translation, kind: str) -> None:
     """Batches; TerraTorch's own modules leave out the last batch unless told otherwise, GEO-Bench's keep it."""
-    key, default = f"{INIT}.batch_size", 4 if kind in ("Sen1Floods11NonGeoDataModule", "FireScarsNonGeoDataModule") else 8
+    key, default = (
+        f"{INIT}.batch_size",
+        4 if kind in ("Sen1Floods11NonGeoDataModule", "FireScarsNonGeoDataModule") else 8,
+    )
     devices = t.written.get("train", {}).get("devices", 1)
     batch = int(t.number(key, default)) * (devices if isinstance(devices, int) else 1)
     if t.has(key):
@@ -194,7 +171,7 @@ def _replaced(t: Translation, task: str) -> None:
     nothing = f"{INIT}.no_data_replace"
     if t.has(nothing):
         t.differ(nothing, _MISSING.format(t.get(nothing)))
-    else:
+    elif "subset" not in t.written["dataset"]:
         t.note(nothing, "differs", _MISSING.format(0))
     if t.has(f"{INIT}.no_label_replace"):
         t.neutral(f"{INIT}.no_label_replace", (-1,), "missing labels are not learned here", "write -1")
@@ -259,53 +236,7 @@ def _reben(t: Translation, kind: str, options: Options) -> None:
         t.becomes(f"{INIT}.label", "dataset.labels", labels[label])
     t.write("dataset.pad", 128)
     t.note("(padding)", "differs", "dataset.pad: 128 pads before flips and turns here, after them there")
-    _lists(t, _REBEN, options)
-    t.written["dataset"].setdefault("holdout", _holdouts(t, {"ood.txt": "ood", "Austria.txt": "Austria", "Ireland.txt": "Ireland"}))  # fmt: skip
+    where(t, REBEN, options)
+    known = {f"{name}.txt": name for name in ("ood", "Austria", "Ireland")}
+    t.write("dataset.holdout", holdouts(t, known))
     _scale(t, (1, 1.0))
-
-
-def _holdouts(t: Translation, known: Mapping[str, str]) -> list[object]:
-    """Names of the further test lists; a list that is not known is refused."""
-    key, found = f"{INIT}.test_splits", []
-    for one in t.items(key):
-        file = Path(str(one)).name
-        if file in known:
-            found.append(known[file])
-        elif "test" not in file:
-            t.refuse(key, f"{file} is no hold-out of this dataset", f"allowed: {', '.join(known)}")
-    return [name for name in found if name]
-
-
-def _lists(t: Translation, lists: Lists, options: Options) -> None:
-    """Where the lists of chips are: the caller's folder, the files' own, or the paper's by their names."""
-    keys = {part: f"{INIT}.{part}_split" for part in ("train", "val", "test")}
-    tests = f"{INIT}.test_splits"
-    given = {part: t.text(key) for part, key in keys.items() if t.has(key)}
-    if t.has(tests):
-        keys["test"] = tests
-        given["test"] = next((str(one) for one in t.items(tests) if Path(str(one)).name == lists.names["test"]), "")
-    folders = {str(Path(path).parent) for part, path in given.items() if part != "train"}
-    wrong = [part for part in ("val", "test") if Path(given.get(part, "")).name != lists.names[part]]
-    if len(folders) != 1 or wrong or "train" not in given:
-        part = wrong[0] if wrong else "train"
-        t.refuse(keys[part], f"its list is called {lists.names[part]} here, beside the others", "name the files so")
-        return
-    folder, train = Path(folders.pop()), Path(given["train"])
-    if options.splits is not None:
-        inside = options.splits / lists.folder
-        place = t.path(str(inside if inside.is_dir() else options.splits))
-        ours, note = place, "--splits"
-    elif folder.is_dir():
-        ours, note = t.path(str(folder)), ""
-    elif folder.as_posix().endswith(f"datasets_splits/{lists.folder}"):
-        ours, note = "paper", "the published lists; `dataset.download=true` fetches them, --splits names a folder"
-    else:
-        ours, note = t.path(str(folder)), "not there yet"
-    if train.is_relative_to(folder):
-        if str(train.relative_to(folder)) != lists.names["train"]:
-            t.write("dataset.train_list", str(train.relative_to(folder)))
-    else:
-        t.write("dataset.train_list", t.path(str(train)))
-    for key in dict.fromkeys(keys.values()):
-        if t.has(key):
-            t.becomes(key, "dataset.splits", ours, note=note)

@@ -1,6 +1,6 @@
 """From necks, decoder and head to a decoder of ours, which asks the backbone for its maps by itself."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from adapteo.terratorch.lines import Translation
@@ -8,7 +8,7 @@ from adapteo.terratorch.lines import Translation
 ARGS = "model.init_args.model_args"
 _ONE_MAP = ("linear", "fcn")
 _FCN = {"channels": 256, "num_convs": 4}
-_NEUTRAL = {
+_NEUTRAL: Mapping[str, tuple[tuple[object, ...], str]] = {
     "decoder_in_index": ((-1,), "the last map is read here"),
     "decoder_attention_type": ((), "there is no attention in the U-Net here"),
     "decoder_use_batchnorm": ((True, "batchnorm"), "write `norm` of the decoder"),
@@ -92,7 +92,9 @@ def _necks(t: Translation, maps: Maps, decoder: str) -> tuple[tuple[int, ...], b
             else:
                 t.refuse(key, "the class token takes no part in the mean here", "write drop_cls: true")
         else:
-            t.refuse(key, f"there is no {kind} here", "SelectIndices, ReshapeTokensToImage, LearnedInterpolateToPyramidal")
+            t.refuse(
+                key, f"there is no {kind} here", "SelectIndices, ReshapeTokensToImage, LearnedInterpolateToPyramidal"
+            )
     if f"{ARGS}.necks" in t.keys(ARGS) and not t.keys(f"{ARGS}.necks"):
         t.is_so(f"{ARGS}.necks", "none")
     if maps.tokens and not reshaped:
@@ -106,7 +108,9 @@ def _reshape(t: Translation, key: str) -> None:
     frames = t.get(f"{ARGS}.backbone_num_frames", t.get(f"{ARGS}.num_frames", 1))
     dates = f"{key}.effective_time_dim"
     if t.get(dates, 1) != frames:
-        t.refuse(dates if t.has(dates) else key, f"with {frames} dates it would mix places", f"effective_time_dim: {frames}")
+        t.refuse(
+            dates if t.has(dates) else key, f"with {frames} dates it would mix places", f"effective_time_dim: {frames}"
+        )
     else:
         t.is_so(key, "the backbone knows its class token and dates")
 

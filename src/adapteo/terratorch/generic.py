@@ -1,4 +1,4 @@
-"""From TerraTorch's generic data modules to the dataset `folder`: where chips lie, what is in them, how they are split."""
+"""From TerraTorch's generic data modules to the dataset `folder`: where chips lie, what they hold, their parts."""
 
 import os
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ GENERIC: Mapping[str, str] = {
 }
 INIT, TASK = "data.init_args", "model.init_args"
 _PARTS = ("train", "val", "test")
-_DEFAULT_FOLDERS = {"train": "train", "val": ("val", "valid", "validation"), "test": "test"}
+_DEFAULT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
 _STORED = 20.0
 """A mean above this is of stored numbers (reflectance times 10,000, bytes), not of reflectance."""
 _HUNDREDTHS_OF_PERCENT = 1e-4
@@ -39,8 +39,7 @@ def folder(t: Translation, task: str, kind: str) -> tuple[str, ...]:
         if f"{INIT}.{name}" in t.keys(INIT):
             t.neutral(f"{INIT}.{name}", (None, *allowed), why)
     _places(t, labelled=task != "classification")
-    if task != "segmentation":
-        t.write("dataset.label_type", task)
+    t.write("dataset.label_type", task)
     fed = _bands(t)
     _frames(t)
     _labels(t, task)
@@ -108,11 +107,9 @@ def _by_folder(t: Translation, roots: Mapping[str, str], common: str) -> None:
         t.refuse(f"{INIT}.val_data_root", "the training chips would validate", "give other chips, or split files")
         return
     if names.get("test") in (names["train"], names["val"]):
-        t.differ(f"{INIT}.test_data_root", "chips test here only when they do nothing else; nothing is left to test")
+        t.differ(f"{INIT}.test_data_root", "the chips that validate do not test here, so nothing is left to test")
         del names["test"]
-    explicit = {
-        part: name for part, name in names.items() if name != _DEFAULT_FOLDERS[part] and name not in _DEFAULT_FOLDERS[part]
-    }  # fmt: skip
+    explicit = {part: name for part, name in names.items() if name not in _DEFAULT_FOLDERS[part]}
     t.write("dataset.splits", {"by": "folder", **explicit})
 
 
@@ -127,7 +124,9 @@ def _own_folder(part: str, roots: Mapping[str, str]) -> str:
 def _listed(t: Translation, lists: Mapping[str, str], roots: Mapping[str, str], common: str) -> None:
     if "train" not in lists or "val" not in lists:
         part = "train" if "train" not in lists else "val"
-        t.refuse(f"{INIT}.{next(iter(lists))}_split", f"without a list for {part}", "give a list for each part, or none")
+        t.refuse(
+            f"{INIT}.{next(iter(lists))}_split", f"without a list for {part}", "give a list for each part, or none"
+        )
         return
     relative = {part: os.path.relpath(path, common) for part, path in lists.items()}
     t.write("dataset.splits", {"by": "file", **relative})
@@ -267,7 +266,9 @@ def _labels(t: Translation, task: str) -> None:
 def _classes(t: Translation, shift: int) -> None:
     key = f"{TASK}.class_names"
     count = t.get(f"{TASK}.model_args.num_classes", t.get(f"{INIT}.num_classes"))
-    names = [str(name) for name in t.items(key)] or [f"class {i}" for i in range(count if isinstance(count, int) else 0)]
+    names = [str(name) for name in t.items(key)] or [
+        f"class {i}" for i in range(count if isinstance(count, int) else 0)
+    ]
     if not names or (isinstance(count, int) and len(names) != count):
         t.refuse(key, f"has {len(names)} names for {count} classes")
         return

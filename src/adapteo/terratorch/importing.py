@@ -8,17 +8,17 @@
 Every value of the file is mapped, dropped, said to differ, or refused; what is not known is refused.
 """
 
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from itertools import groupby
 from pathlib import Path
 
 from adapteo import _yaml, config
-from adapteo._yaml import Document
-from adapteo.config import Run, Train
+from adapteo.config import Run
 from adapteo.errors import ConfigError
-from adapteo.terratorch.data import Options, translate_data
+from adapteo.terratorch.data import translate_data
 from adapteo.terratorch.generic import statistics
 from adapteo.terratorch.lines import Line, Translation
+from adapteo.terratorch.lists import Options
 from adapteo.terratorch.model import translate_model
 from adapteo.terratorch.task import task_of, translate_task
 from adapteo.terratorch.trainer import translate_optimiser, translate_trainer
@@ -100,7 +100,7 @@ def _insert(t: Translation, key: str, path: Path) -> None:
     except ConfigError as error:
         place = document.origins[(key,)].place
         raise ConfigError(f"{place}: {error.problem}", allowed=error.allowed, fix=error.fix) from error
-    document.root[key] = other.root  # type: ignore[assignment]
+    document.root[key] = other.root
     document.origins |= {(key, *trail): origin for trail, origin in other.origins.items()}
     t.forget(key)
 
@@ -134,20 +134,17 @@ def _short(t: Translation, run: Run) -> dict[str, object]:
     """The sections without what is the default anyway."""
     kept: dict[str, object] = {}
     for name, values in _plain(t).items():
-        entry = vars(run)[name]
-        if name == "out" or not isinstance(values, dict):
+        if not isinstance(values, dict):
             kept[name] = values
             continue
-        defaults = _defaults(Train if name == "train" else type(entry))
-        rest = {key: value for key, value in values.items() if key == "name" or vars(entry)[key] != defaults.get(key, MISSING)}
-        if name == "task" and set(rest) == {"name"} and rest["name"] == run.dataset.task:
-            continue
-        kept[name] = rest["name"] if set(rest) == {"name"} else rest
+        entry = vars(run)[name]
+        defaults = {f.name: f.default for f in fields(entry)}
+        rest = {key: values[key] for key in defaults if key in values and vars(entry)[key] != defaults[key]}
+        if name != "train" and (name != "task" or values["name"] != run.dataset.task):
+            rest = {"name": values["name"], **rest}
+        if rest:
+            kept[name] = rest["name"] if set(rest) == {"name"} else rest
     return kept
-
-
-def _defaults(cls: type) -> dict[str, object]:
-    return {f.name: f.default if f.default is not MISSING else MISSING for f in fields(cls)}  # type: ignore[arg-type]
 
 
 def _file(line: Line) -> str:

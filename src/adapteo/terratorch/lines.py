@@ -153,7 +153,7 @@ class Translation:
         """Refuse a line, because its meaning would change."""
         self._say(key, "refused", why, fix)
 
-    def neutral(self, key: str, allowed: Sequence[Data], why: str, fix: str = "") -> None:
+    def neutral(self, key: str, allowed: Sequence[object], why: str, fix: str = "") -> None:
         """Drop a line that has one of the values that mean nothing; refuse another value, or None for none."""
         found = self.get(key)
         if any(found == value and type(found) is type(value) for value in allowed):

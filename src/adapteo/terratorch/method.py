@@ -32,7 +32,9 @@ def translate_method(t: Translation, family: Family) -> str:
     if method == "lora":
         _lora(t, family)
         if frozen:
-            t.refuse(FROZEN, "with peft_config it freezes what LoRA would train: TerraTorch trains no LoRA", "write false")
+            t.refuse(
+                FROZEN, "with peft_config it freezes what LoRA would train: TerraTorch trains no LoRA", "write false"
+            )
             return method
     elif method in ("vpt", "vit_adapter"):
         if not frozen:
@@ -77,7 +79,7 @@ def _lora(t: Translation, family: Family) -> None:
     for key in t.keys(kwargs):
         name = key.rpartition(".")[2]
         if name in _NEUTRAL:
-            t.neutral(key, (None, *_NEUTRAL[name]), "LoRA without variants")  # type: ignore[arg-type]
+            t.neutral(key, (None, *_NEUTRAL[name]), "LoRA without variants")
     _targets(t, family, f"{kwargs}.target_modules", f"{config}.replace_qkv")
 
 

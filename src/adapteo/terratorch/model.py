@@ -14,7 +14,7 @@ from adapteo.terratorch.vocabulary import BACKBONES, TIMM_DEPTHS, Family
 ARGS = "model.init_args.model_args"
 FACTORIES = ("EncoderDecoderFactory", "PrithviModelFactory", "SMPModelFactory")
 _SMP_CHANNELS = (256, 128, 64, 32, 16)
-_INTERPOLATED = "positions stretched over the image"
+_INTERPOLATED = "positions are stretched over the image"
 _DOFA_WAVELENGTHS = ("coastal", "nir", "nir08", "cirrus", "swir22")
 _CLAY_WAVELENGTHS = ("coastal", "blue", "rededge071", "nir", "nir08", "nir09", "cirrus", "swir22")
 _FALLBACK_METRES = 1.0
@@ -183,15 +183,22 @@ def _metadata(t: Translation, family: Family, imagery: Imagery) -> None:
         t.is_so(coordinates, f"backbone.metadata: {str(wanted).lower()}")
     if wanted:
         t.write("backbone.metadata", True)
-        text = "the day of the year counts from 1 here, from 0 there" if family.name == "prithvi" else (
-            "the hour is noon for all images here"
+        text = (
+            "the day of the year counts from 1 here, from 0 there"
+            if family.name == "prithvi"
+            else ("the hour is noon for all images here")
         )
         t.differ("data.init_args.use_metadata", f"backbone.metadata: true; {text}")
 
 
 def _modality(t: Translation) -> None:
     key = f"{ARGS}.backbone_modalities"
-    names = {"S2L2A": ("optical", "l2a"), "S2L1C": ("optical", "l1c"), "S1GRD": ("radar", "grd"), "S1RTC": ("radar", "rtc")}
+    names = {
+        "S2L2A": ("optical", "l2a"),
+        "S2L1C": ("optical", "l1c"),
+        "S1GRD": ("radar", "grd"),
+        "S1RTC": ("radar", "rtc"),
+    }
     given = t.items(key)
     if len(given) != 1 or given[0] not in names:
         t.refuse(key if t.has(key) else f"{ARGS}.backbone", "one modality of images", f"allowed: {', '.join(names)}")

@@ -1,11 +1,13 @@
 """From the task to ours: loss, classes, what is frozen."""
 
+from collections.abc import Mapping
+
 from adapteo.terratorch.lines import Translation
 from adapteo.terratorch.vocabulary import LOSSES, TASK_DROPPED, TASKS
 
 _INIT = "model.init_args"
 _DEFAULT_LOSS = {"segmentation": "ce", "classification": "ce", "multilabel": "ce", "regression": "mse"}
-_NEUTRAL = {
+_NEUTRAL: Mapping[str, tuple[tuple[object, ...], str]] = {
     "aux_heads": (([],), "there are no auxiliary heads here"),
     "aux_loss": (({},), "there are no auxiliary heads here"),
     "freeze_decoder": ((False,), "the decoder is always trained here"),
@@ -23,7 +25,9 @@ def task_of(t: Translation) -> str:
     """Our name of the task; refuses a file without one that is known, as nothing else can be read then."""
     kind = t.class_name("model")
     if kind not in TASKS:
-        t.refuse("model.class_path" if t.has("model") else "model", "is no task of ours", f"allowed: {', '.join(TASKS)}")
+        t.refuse(
+            "model.class_path" if t.has("model") else "model", "is no task of ours", f"allowed: {', '.join(TASKS)}"
+        )
         return ""
     t.becomes("model.class_path", "task.name", TASKS[kind])
     return TASKS[kind]
@@ -47,7 +51,7 @@ def _loss(t: Translation, task: str) -> None:
     key = f"{_INIT}.loss"
     given = t.get(key, _DEFAULT_LOSS[task])
     names = given if isinstance(given, list) else list(given) if isinstance(given, dict) else [given]
-    if isinstance(given, dict) and set(given.values()) - {1, 1.0}:
+    if isinstance(given, dict) and set(given.values()) - {1}:
         t.refuse(key, "losses are added here, each with the weight 1", "give them the weight 1")
         return
     for name in names:

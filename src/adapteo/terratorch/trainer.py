@@ -13,6 +13,9 @@ from adapteo.terratorch.vocabulary import (
 
 _PRECISIONS = {"32": "fp32", "32-true": "fp32", "bf16": "bf16", "bf16-mixed": "bf16", "16": "bf16", "16-mixed": "bf16"}
 _ACCELERATORS = {"auto": "auto", "cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "mps": "mps"}
+_RENAMED = {
+    "max_epochs": "train.epochs", "accumulate_grad_batches": "train.accumulate", "gradient_clip_val": "train.clip",
+}  # fmt: skip
 _LIGHTNING_EPOCHS, _LIGHTNING_PATIENCE, _TORCH_PATIENCE, _TORCH_FACTOR = 1000, 3, 10, 0.1
 _ADAM_RATE, _ADAMW_DECAY, _TASK_RATE = 1e-3, 1e-2, 1e-3
 _DECAY = "weight decay acts on matrices here, not on biases and norms"
@@ -46,12 +49,8 @@ def translate_trainer(t: Translation, task: str) -> None:
 
 def _trainer_key(t: Translation, key: str) -> None:
     name, value = key.partition(".")[2], t.get(key)
-    if name == "max_epochs" and value is not None:
-        t.becomes(key, "train.epochs")
-    elif name == "accumulate_grad_batches" and value is not None:
-        t.becomes(key, "train.accumulate")
-    elif name == "gradient_clip_val" and value is not None:
-        t.becomes(key, "train.clip")
+    if name in _RENAMED and value is not None:
+        t.becomes(key, _RENAMED[name])
     elif name == "precision" and value is not None:
         _precision(t, key, str(value))
     elif name == "accelerator":
@@ -72,7 +71,7 @@ def _trainer_key(t: Translation, key: str) -> None:
         t.drop(key, TRAINER_DROPPED[name])
     elif name in TRAINER_NEUTRAL:
         allowed, why = TRAINER_NEUTRAL[name]
-        t.neutral(key, (None, *allowed), why)  # type: ignore[arg-type]
+        t.neutral(key, (None, *allowed), why)
     elif name != "callbacks" and value is None:
         t.drop(key, "the default")
 
@@ -127,8 +126,10 @@ def _callbacks(t: Translation, task: str) -> None:
             t.becomes(monitor, "train.select", rule)
     if not chosen:
         t.write("train.select", "loss")
-        t.note("(ModelCheckpoint)", "mapped", "train.select: loss, as TerraTorch keeps the epoch of the lowest val/loss")
-    if not any("EarlyStopping" == t.class_name(c) for c in ([key] if single else t.keys(key))):
+        t.note(
+            "(ModelCheckpoint)", "mapped", "train.select: loss, as TerraTorch keeps the epoch of the lowest val/loss"
+        )
+    if not any(t.class_name(c) == "EarlyStopping" for c in ([key] if single else t.keys(key))):
         t.write("train.patience", None)
         t.note("(EarlyStopping)", "mapped", "train.patience: null, as there is no early stopping")
 
@@ -211,7 +212,7 @@ def _optimiser(t: Translation, key: str, hparams: str) -> None:
     for inner in t.keys(hparams):
         name = inner.rpartition(".")[2]
         if name in _ADAM_NEUTRAL:
-            t.neutral(inner, (None, *_ADAM_NEUTRAL[name]), "AdamW has PyTorch's own values here")  # type: ignore[arg-type]
+            t.neutral(inner, (None, *_ADAM_NEUTRAL[name]), "AdamW has PyTorch's own values here")
 
 
 def _rate(t: Translation, key: str, default: float) -> None:
@@ -263,4 +264,4 @@ def _schedule(t: Translation, key: str, hparams: str) -> None:
         name = inner.rpartition(".")[2]
         if name in SCHEDULER_NEUTRAL:
             allowed = (None, *SCHEDULER_NEUTRAL[name])
-            t.neutral(inner, allowed, "the schedule has PyTorch's own values here")  # type: ignore[arg-type]
+            t.neutral(inner, allowed, "the schedule has PyTorch's own values here")

@@ -1,6 +1,6 @@
 """TerraTorch's names as data: what they are called here, or why they are not needed.
 
-From TerraTorch 1.2.11 (and 1.0, which arXiv 2504.17397 used), Lightning 2 and github.com/IBM/peft-geofm, all Apache-2.0.
+From TerraTorch 1.2.11 (and 1.0, which arXiv 2504.17397 used), Lightning 2 and IBM/peft-geofm, all Apache-2.0.
 """
 
 from collections.abc import Mapping
@@ -118,7 +118,7 @@ BACKBONES: Mapping[str, Family] = MappingProxyType(
            for size in ("tiny", "small", "base", "large")},
     }
 )  # fmt: skip
-"""By name, without the prefixes ``terratorch_`` and ``timm_``. ``prithvi_vit_100`` is the name before TerraTorch 1.0."""
+"""By name, without the prefixes ``terratorch_`` and ``timm_``; ``prithvi_vit_100`` is from before TerraTorch 1.0."""
 
 TIMM_DEPTHS: Mapping[str, int] = MappingProxyType({"tiny": 12, "small": 12, "base": 12, "large": 24, "huge": 32})
 """Blocks of timm's ``vit_<size>_patch<n>_…``."""
@@ -200,8 +200,8 @@ DATA_DROPPED: Mapping[str, str] = MappingProxyType(
 SCHEDULER_NEUTRAL: Mapping[str, tuple[object, ...]] = MappingProxyType(
     {
         "monitor": ("val/loss", "val_loss"), "mode": ("min",), "threshold": (1e-4,), "threshold_mode": ("rel",),
-        "cooldown": (0,), "min_lr": (0, 0.0), "eps": (1e-8,), "verbose": (True, False, "deprecated"), "eta_min": (0, 0.0),
-        "last_epoch": (-1,), "interval": ("epoch",),
+        "cooldown": (0,), "min_lr": (0, 0.0), "eps": (1e-8,), "verbose": (True, False, "deprecated"),
+        "eta_min": (0, 0.0), "last_epoch": (-1,), "interval": ("epoch",),
     }
 )  # fmt: skip
 
