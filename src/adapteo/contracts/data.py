@@ -114,6 +114,11 @@ class Dataset(ABC):
         """
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the data before the training, one line each."""
+        return ()
+
+    @property
     def frames(self) -> int:
         """Number of dates per sample."""
         return 1

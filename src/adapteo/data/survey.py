@@ -1,0 +1,254 @@
+"""Your own scenes, with labels drawn in a GIS: windows are read from the scenes, no chips are cut."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from adapteo.bands import resolve_all
+from adapteo.contracts import Dataset, Sample
+from adapteo.data._images import Header, bands_of
+from adapteo.data._survey_cells import Drawing
+from adapteo.data._survey_plan import Plan, Planner
+from adapteo.data._survey_scenes import SceneFile, find_scenes, overview
+from adapteo.data._survey_splits import SurveySplits
+from adapteo.data.radiometry import baseline_offset, check_auto_offset, check_range
+from adapteo.data.raster import latlon_of_centre, open_scene
+from adapteo.data.vector import Labels, read_labels
+from adapteo.errors import ConfigError, DataError, closest
+
+
+@dataclass(frozen=True)
+class Survey(Dataset):
+    """Your own scenes, and polygons, lines or points drawn on them in a GIS.
+
+    A scene is one GeoTIFF or VRT with all bands. Windows with a label are the samples; what has no label is ignored,
+    it is not a class. Labels may be in another coordinate system than the scenes.
+
+    Attributes:
+        root: folder that all other paths are relative to.
+        scenes: patterns of the image files, e.g. ``scenes/*.tif``.
+        labels: GeoPackage, GeoJSON, Shapefile, GeoParquet, or CSV with coordinates.
+        class_column: column of the label file with the class.
+        class_names: in the order of the class indices, as they are in the column, or a mapping of what is in the column
+            to names; by default all that is in the column, sorted.
+        layer: of the label file, where it has several.
+        labels_crs: coordinate system of the label file (EPSG code), where it does not say its own, or a wrong one.
+
+        band_names: of the files' bands, any alias of `adapteo.bands`; by default the files' own descriptions.
+        sensor: "sentinel2", "hls_s30", "hls_l30", "landsat8"; needed for names such as B5.
+        scale: physical value (reflectance 0..1, dB) = stored value x scale + offset.
+        offset: see `scale`; "auto" finds the Sentinel-2 baseline 04.00 offset in each scene.
+        nodata: stored value that is missing, beside what the files say.
+
+        chip: side of a window in pixels.
+        stride: pixels from one training window to the next, a divisor of `chip`; null for no overlap.
+        point_radius: pixels around a point that its class covers; 0 for the pixel that it lies in.
+        line_width: metres on the ground that lines are wide; null for one pixel.
+        splits: see `adapteo.data._survey_splits.SurveySplits`; by default blocks as large as the distance within which
+            labels resemble each other, which is measured.
+    """
+
+    root: str
+    scenes: str | tuple[str, ...]
+    labels: str
+    class_column: str
+    class_names: tuple[str, ...] | Mapping[str, str] = ()
+    layer: str | None = None
+    labels_crs: str | None = None
+
+    band_names: tuple[str, ...] = ()
+    sensor: str | None = None
+    scale: float = 1.0
+    offset: float | Literal["auto"] = 0.0
+    nodata: float | None = None
+
+    chip: int = 128
+    stride: int | None = None
+    point_radius: float = 0.0
+    line_width: float | None = None
+    splits: SurveySplits | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse sizes that make no windows.
+
+        Raises:
+            ConfigError: names the key.
+        """
+        if self.chip < 1:
+            raise ConfigError(f"chip is {self.chip}", allowed=["1 or more pixels"])
+        if self.stride is not None and (self.stride < 1 or self.chip % self.stride):
+            raise ConfigError(f"stride is {self.stride}, which does not divide chip ({self.chip})", fix="e.g. chip / 2")
+        for key, value in (("point_radius", self.point_radius), ("line_width", self.line_width)):
+            if value is not None and (value < 0 or (key == "line_width" and value == 0)):
+                raise ConfigError(f"{key} is {value:g}", allowed=["a positive number"])
+
+    # ------------------------------------------------------------------------------------- contract
+
+    @cached_property
+    def bands(self) -> tuple[str, ...]:
+        """Canonical names of the scenes' bands, in order."""
+        first = next((scene for scene in self._scenes if any(scene.names)), self._scenes[0])
+        if self.band_names:
+            bands = resolve_all(self.band_names, self.sensor)
+            if len(bands) != len(first.names):
+                raise DataError(
+                    f"{first.path} has {len(first.names)} bands, but `band_names` names {len(bands)}",
+                    fix="name all bands of the file in its order, in the dataset section",
+                )
+        else:
+            bands = bands_of(Header(len(first.names), first.names, None, None, False), first.path, 1, self.sensor)
+        if self.offset == "auto":
+            check_auto_offset(bands)
+        return bands
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names."""
+        return self._labels.classes
+
+    @property
+    def task(self) -> str:
+        """Segmentation."""
+        return "segmentation"
+
+    @property
+    def gsd(self) -> float:
+        """Metres per pixel of the first scene."""
+        return self._scenes[0].gsd
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What labels were left out or repaired, and how they were divided."""
+        read = self._labels
+        repaired = (f"{read.repaired} invalid geometries were repaired",) if read.repaired else ()
+        dropped = (f"left out: {'; '.join(read.dropped)}",) if read.dropped else ()
+        return (*(f"{read.path.name}: {note}" for note in (*repaired, *dropped, *read.doubts)), *self._plan.notes)
+
+    @property
+    def holdouts(self) -> tuple[str, ...]:
+        """Names of the further test splits."""
+        return tuple(self._how.holdout)
+
+    def split(self, name: str) -> Sequence[str]:
+        """Keys of one part, "scene/row_column" each."""
+        parts = self._plan.parts
+        keys = parts.get(name)
+        if not keys:
+            having = {part: len(found) for part, found in parts.items() if found}
+            raise DataError(
+                f"the split '{name}' {'does not exist' if keys is None else 'is empty'}{closest(name, parts)}",
+                allowed=[f"{part} ({count} windows)" for part, count in having.items()],
+                fix=f"change `splits` in the dataset section, or make `chip` ({self.chip}) or the buffer smaller",
+            )
+        return keys
+
+    def read(self, key: str, bands: Sequence[str] | None = None) -> Sample:
+        """Read one window; see `Dataset.read`."""
+        window = self._plan.windows.get(key)
+        if window is None:
+            raise DataError(f"there is no window '{key}' in {self.root}{closest(key, self._plan.windows)}")
+        scene, chip = self._scenes[window.scene], self.chip
+        wanted = self._positions(bands)
+        top, left = max(window.row, 0), max(window.col, 0)
+        height = min(window.row + chip, scene.shape[0]) - top
+        width = min(window.col + chip, scene.shape[1]) - left
+        with open_scene(scene.path) as file:
+            stored = file.read(top, left, height, width, [i + 1 for i in wanted])
+        image = np.full((1, len(wanted), chip, chip), np.nan, np.float32)
+        down, right = top - window.row, left - window.col
+        image[0, :, down : down + height, right : right + width] = self._physical(stored) + self._offsets[window.scene]
+        latlon = latlon_of_centre(scene.crs, scene.place(window.row, window.col), (chip, chip))
+        day = scene.date
+        return Sample(
+            key,
+            image,
+            self._plan.labelling.target(window),
+            window.group,
+            np.array([(day.year, day.timetuple().tm_yday) if day else (np.nan, np.nan)], np.float32),
+            np.array(latlon or (np.nan, np.nan), np.float32),
+        )
+
+    def group(self, key: str) -> str | None:
+        """Scene or region that a window lies in."""
+        return self._plan.windows[key].group
+
+    def radiometry(self, overview: np.ndarray) -> tuple[float, float]:
+        """Scale and offset of the scenes; with ``offset: auto`` the offset is found in the scene itself."""
+        if self.offset == "auto":
+            return self.scale, baseline_offset(overview * self.scale)
+        return self.scale, self.offset
+
+    def fingerprint(self) -> str:
+        """Hash of every file's name, size and time, and of all that decides what `read` returns."""
+        digest = hashlib.blake2b(repr(self).encode(), digest_size=16)
+        for path in (*(scene.path for scene in self._scenes), self._labels.path):
+            stat = path.stat()
+            digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+    # ---------------------------------------------------------------------------------- what is there
+
+    @property
+    def _how(self) -> SurveySplits:
+        return self.splits or SurveySplits()
+
+    @property
+    def _folder(self) -> Path:
+        return Path(self.root).expanduser()
+
+    @cached_property
+    def _scenes(self) -> tuple[SceneFile, ...]:
+        return find_scenes(self._folder, (self.scenes,) if isinstance(self.scenes, str) else self.scenes)
+
+    @cached_property
+    def _labels(self) -> Labels:
+        names = self.class_names
+        return read_labels(
+            self._folder / self.labels,
+            self.class_column,
+            layer=self.layer,
+            classes={key: names[key] for key in names} if isinstance(names, Mapping) else names or None,
+            columns=(self._how.column,) if self._how.column else (),
+            crs=self.labels_crs,
+        )
+
+    @cached_property
+    def _plan(self) -> Plan:
+        drawing = Drawing(self._labels, self.point_radius, self.line_width)
+        return Planner(self._scenes, drawing, self._how, self.chip, self.stride or self.chip).plan()
+
+    @cached_property
+    def _offsets(self) -> tuple[float, ...]:
+        """Of each scene; its scale is checked on the way."""
+        out = []
+        indexes = range(1, len(self.bands) + 1)
+        for scene in self._scenes:
+            with open_scene(scene.path) as file:
+                pieces = self._physical(overview(file, indexes))
+            offset = baseline_offset(pieces) if self.offset == "auto" else self.offset
+            check_range(pieces + offset, self.bands, self.scale, scene.path)
+            out.append(offset)
+        return tuple(out)
+
+    def _physical(self, stored: np.ndarray) -> np.ndarray:
+        """Stored numbers times scale, NaN where missing; in place."""
+        if self.nodata is not None:
+            stored[stored == self.nodata] = np.nan
+        stored *= self.scale
+        return stored
+
+    def _positions(self, bands: Sequence[str] | None) -> list[int]:
+        if bands is None:
+            return list(range(len(self.bands)))
+        for band in bands:
+            if band not in self.bands:
+                raise DataError(f"{self.root} has no band '{band}'{closest(band, self.bands)}", allowed=self.bands)
+        return [self.bands.index(band) for band in bands]
+
+
+DATASET = Survey
