@@ -142,7 +142,7 @@ def _head_start(run: Run, assembled: Assembled, fabric: "Fabric", observer: Obse
 
 
 def _notes(run: Run, assembled: Assembled) -> list[str]:
-    notes = []
+    notes = list(run.dataset.notes)
     if assembled.left_out and run.train.bands is None:
         notes.append(f"bands that the backbone does not take and that are not read: {', '.join(assembled.left_out)}")
     if assembled.base.skipped:
