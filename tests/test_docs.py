@@ -12,6 +12,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import geopandas
 import numpy as np
 import pytest
 import typer
@@ -137,10 +138,24 @@ def _further_data(folder):
     (folder / "fields/chips.csv").write_text("\n".join(["path,label,region,latitude,longitude", *rows]))
     rows = [f"images/{i}.tif,{i % 2},{int(i > 9)}" for i in range(20)]
     (folder / "fields/several.csv").write_text("\n".join(["path,forest,sea", *rows]))
+    _survey(folder / "valley", rng, bands)
     listed = [path.relative_to(folder / "flood/images").as_posix() for path in (folder / "flood/images").rglob("*.tif")]
     for name, start in (("train", 0), ("val", 1), ("test", 2)):
         lines = [f"images/{path}" for path in sorted(listed)[start::3]]
         (folder / "flood" / f"{name}.txt").write_text("\n".join(lines))
+
+
+def _survey(folder, rng, bands):
+    """A scene, and points drawn on it."""
+    (folder / "scenes").mkdir(parents=True)
+    pixels = rng.integers(1, 4000, (6, 160, 192)).astype(np.uint16)
+    place = (10.0, 0.0, 500_000.0, 0.0, -10.0, 5_000_000.0)
+    write_image(folder / "scenes/2023-07-10.tif", Raster(pixels, bands, None, "EPSG:32632", place))
+    x, y = rng.uniform(500_000, 501_920, 300), rng.uniform(4_998_400, 5_000_000, 300)
+    kinds = [("forest", "meadow", "water")[i % 3] for i in range(300)]
+    geopandas.GeoDataFrame({"kind": kinds}, geometry=geopandas.points_from_xy(x, y), crs="EPSG:32632").to_file(
+        folder / "landcover.gpkg"
+    )
 
 
 # --------------------------------------------------------------------------------------------- tests
