@@ -223,7 +223,8 @@ def load_adapter(folder: Path, backbone: Backbone, method: Method) -> dict[str, 
 
 def _frozen(backbone: Backbone) -> dict[str, Tensor]:
     """Everything of the state dict that does not train; the tensors themselves, not copies."""
-    return {key: value for key, value in backbone.state_dict().items() if key not in trainable(backbone)}
+    trained = trainable(backbone)
+    return {key: value for key, value in backbone.state_dict().items() if key not in trained}
 
 
 def read_card(folder: Path) -> dict[str, Any]:

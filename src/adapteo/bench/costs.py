@@ -19,22 +19,21 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
 from adapteo import meter
-from adapteo.assembly import Imagery, assemble
-from adapteo.bench.chosen import Chosen
+from adapteo.assembly import Imagery, adapt_model, assemble, chosen_bands
 from adapteo.bench.setting import SMOKE_SIDE, Setting, run_of
 from adapteo.bench.subjects import BENCHMARKS
 from adapteo.bench.tables import Cell
 from adapteo.config import Run
-from adapteo.contracts import Batch, Normalisation, adapt, trainable
+from adapteo.contracts import Batch, Normalisation, trainable
 from adapteo.meter import Memory
 from adapteo.model import Model, frozen_in_eval
 
 
-def _attention(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = None, **options: Any) -> int:
+def _attention(query: Any, key: Any, value: Any, *rest: Any, **options: Any) -> int:
     return int(sdpa_flop_count(query, key, value))
 
 
-def _attention_backward(out: Any, query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = None) -> int:
+def _attention_backward(out: Any, query: Any, key: Any, value: Any, *rest: Any, **options: Any) -> int:
     return int(sdpa_backward_flop_count(out, query, key, value))
 
 
@@ -114,19 +113,18 @@ def side_of(cell: Cell, setting: Setting) -> int:
 
 
 def _untrained(cell: Cell, setting: Setting) -> Run:
-    """The cell's run with random weights, which cost the same, in full depth."""
+    """The cell's run with random weights, which cost the same."""
     run = run_of(cell, setting, None)
-    assert isinstance(run.backbone, Chosen), "see `adapteo.bench.setting`"
-    return replace(run, backbone=replace(run.backbone, weights="random", depth=None))
+    backbone = replace(run.backbone, weights="random")  # type: ignore[type-var]  # a dataclass, as `config` checks
+    return replace(run, backbone=backbone)
 
 
 def _model(run: Run) -> Model:
     """The adapted model; the dataset is asked for bands and classes only."""
     imagery = Imagery.of(run.dataset)
-    bands = run.backbone.accepts(imagery.bands)
-    nothing = Normalisation((0.0,) * len(bands), (1.0,) * len(bands), "given")
-    model = assemble(run, imagery, nothing).model
-    adapt(model.backbone, run.method)
+    count = len(chosen_bands(run, imagery.bands))
+    model = assemble(run, imagery, Normalisation((0.0,) * count, (1.0,) * count, "given")).model
+    adapt_model(model, run, imagery.classes)
     return model
 
 

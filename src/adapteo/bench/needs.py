@@ -5,12 +5,14 @@ from dataclasses import dataclass, replace
 import torch
 
 from adapteo import checkpoint
+from adapteo.assembly import chosen_bands
 from adapteo.bench import published
-from adapteo.bench.setting import Setting, run_of
+from adapteo.bench.running import one_line
+from adapteo.bench.setting import Setting, data_root, run_of
 from adapteo.bench.subjects import BENCHMARKS, SUBJECTS
 from adapteo.bench.tables import Cell
 from adapteo.config import Run
-from adapteo.errors import AdaptEOError, WeightsError
+from adapteo.errors import AdaptEOError
 
 _EPOCHS = 50
 """Guess where the paper has no number of epochs; the mean over its table is 56."""
@@ -49,10 +51,10 @@ class Checker:
         try:
             run = run_of(cell, self.setting, None)
         except AdaptEOError as error:
-            return Needs(_line(error), self.hours(cell))
+            return Needs(one_line(error), self.hours(cell))
         data = (cell.dataset, cell.change if cell.change.startswith("draw=") else "")
         if data not in self._data:
-            self._data[data] = _data_problem(run, cell)
+            self._data[data] = self._data_problem(run, cell)
         if cell.model not in self._weights:
             self._weights[cell.model] = self._weights_problem(run)
         problems = (self._data[data], self._weights[cell.model], self._rate_problem(cell))
@@ -78,39 +80,35 @@ class Checker:
             return ""
         return "the paper has no learning rate for it (use --rates search)"
 
+    def _data_problem(self, run: Run, cell: Cell) -> str:
+        """Why the splits of a dataset cannot be read, "" when they can."""
+        benchmark = BENCHMARKS[cell.dataset]
+        root = data_root(benchmark, self.setting)
+        if not root.is_dir() and not self.setting.options.download:
+            return f"{benchmark.title}: there is no folder {root}"
+        try:
+            for name in ("train", "val", *benchmark.tests):
+                run.dataset.read(run.dataset.split(name)[0])
+        except AdaptEOError as error:
+            return one_line(error)
+        return ""
+
     def _weights_problem(self, run: Run) -> str:
         wanted = run.backbone.weights
         if wanted == checkpoint.RANDOM:
             return ""
         try:
             with torch.device("meta"):
-                source = run.backbone.build(run.backbone.accepts(run.dataset.bands)).weights
+                source = run.backbone.build(chosen_bands(run, run.dataset.bands)).weights
             if wanted != checkpoint.PRETRAINED or self.fetch or (source is not None and source.packaged):
                 checkpoint.locate(wanted, source)
             elif source is not None and not checkpoint.cached(source):
                 return f"no weights {source.repo}/{source.file} in the hub's cache"
         except AdaptEOError as error:
-            return _line(error)
+            return one_line(error)
         return ""
 
 
 def _paper_decoder(cell: Cell) -> str:
     own = SUBJECTS[cell.model].decoder
     return str(own["name"]) if own else "linear"
-
-
-def _data_problem(run: Run, cell: Cell) -> str:
-    """Why the splits of a dataset cannot be read, "" when they can."""
-    try:
-        for name in ("train", "val", *BENCHMARKS[cell.dataset].tests):
-            keys = run.dataset.split(name)
-            run.dataset.read(keys[0])
-    except AdaptEOError as error:
-        return _line(error)
-    return ""
-
-
-def _line(error: AdaptEOError) -> str:
-    """The problem on one line, with what is missing where the error says so."""
-    fix = error.fix.splitlines()[0] if error.fix and not isinstance(error, WeightsError) else ""
-    return " ".join(error.problem.split()) + (f" ({fix})" if fix else "")

@@ -25,6 +25,7 @@ from adapteo.files import replacing
 COSTED = "memory"
 """The table whose cells are counted rather than trained."""
 _MEASURED = "measured.json"
+_WIDE = 240
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ def run(wanted: Wanted, setting: Setting, console: Console | None = None) -> int
         ConfigError: an unknown table or condition.
         Interrupted: stopped by the user; the same call goes on.
     """
-    console = console or Console()
+    console = console or _console()
     tasks = _tasks(wanted, setting)
     if setting.preset == "smoke":
         smoke.write(setting.data)
@@ -68,6 +69,12 @@ def run(wanted: Wanted, setting: Setting, console: Console | None = None) -> int
     failed = sum(outcome.state == FAILED for outcome in outcomes.values())
     console.print(_summary(outcomes.values()), highlight=False)
     return failed
+
+
+def _console() -> Console:
+    """As wide as the terminal; a file takes whole lines."""
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDE)
 
 
 def _tasks(wanted: Wanted, setting: Setting) -> list[Task]:

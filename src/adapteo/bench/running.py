@@ -78,9 +78,9 @@ def complete(cell: Cell, setting: Setting, *, cost: bool = False) -> Outcome:
     except Interrupted:
         raise
     except (ConfigError, DataError, WeightsError) as error:
-        return Outcome(cell, CANNOT, _line(error), cost=cost)
+        return Outcome(cell, CANNOT, one_line(error), cost=cost)
     except AdaptEOError as error:
-        return Outcome(cell, FAILED, _line(error), cost=cost)
+        return Outcome(cell, FAILED, one_line(error), cost=cost)
     return Outcome(cell, DONE, result=result, cost=cost)
 
 
@@ -158,5 +158,7 @@ def _tidy(run: Run, setting: Setting) -> None:
         shutil.rmtree(run.out / ADAPTER, ignore_errors=True)
 
 
-def _line(error: AdaptEOError) -> str:
-    return " ".join(str(error).split())
+def one_line(error: AdaptEOError) -> str:
+    """The problem on one line; what to do, where it is no matter of data and weights, for which tables have no room."""
+    told = error.problem if isinstance(error, DataError | WeightsError) else f"{error.problem} {error.fix}"
+    return " ".join(told.split())

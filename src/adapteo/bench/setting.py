@@ -13,7 +13,7 @@ from adapteo.errors import ConfigError
 
 SMOKE_SIDE, SMOKE_BATCH, SMOKE_DEPTH = 32, 2, 2
 """Of the smoke runs: pixels, images per split and step, transformer blocks."""
-_CHOSEN = "adapteo.bench.chosen:Chosen"
+_CUT = "adapteo.bench.cut:Cut"
 
 
 @dataclass(frozen=True)
@@ -161,19 +161,16 @@ def data_root(benchmark: Benchmark, setting: Setting) -> Path:
 
 
 def backbone_entry(cell: Cell, setting: Setting) -> dict[str, Any]:
-    """The model with its bands and weights."""
-    subject = SUBJECTS[cell.model]
-    of = {key: value for key, value in subject.backbone.items() if key != "weights"}
+    """The model with its weights; of a smoke run its first blocks."""
+    of: dict[str, Any] = dict(SUBJECTS[cell.model].backbone)
     if cell.metadata == "on":
         of["metadata"] = True
-    entry: dict[str, Any] = {"name": _CHOSEN, "of": of, "weights": subject.backbone.get("weights", "pretrained")}
-    if subject.bands is not None:
-        entry["bands"] = list(subject.bands)
     if setting.preset == "smoke":
-        entry |= {"weights": "random", "depth": SMOKE_DEPTH}
-    elif setting.options.weights is not None and entry["weights"] == "pretrained":
-        entry["weights"] = str(setting.options.weights.absolute())
-    return entry
+        del of["weights"]
+        return {"name": _CUT, "of": of, "depth": SMOKE_DEPTH}
+    if setting.options.weights is not None and of["weights"] == "pretrained":
+        of["weights"] = str(setting.options.weights.absolute())
+    return of
 
 
 def method_entry(cell: Cell) -> Entry:
@@ -201,7 +198,7 @@ def decoder_entry(cell: Cell) -> Entry:
 
 
 def _train(cell: Cell, setting: Setting, rate: float | None) -> dict[str, Any]:
-    smoke = setting.preset == "smoke"
+    smoke, bands = setting.preset == "smoke", SUBJECTS[cell.model].bands
     train: dict[str, Any] = {
         "epochs": 1 if smoke else 100,
         "batch": SMOKE_BATCH if smoke else batch_of(cell.model, cell.decoder, cell.dataset),
@@ -216,11 +213,12 @@ def _train(cell: Cell, setting: Setting, rate: float | None) -> dict[str, Any]:
         "augment": "d4",
         "drop_last": True,
         "normalise": "dataset",
+        "bands": bands and list(bands),
         "precision": "bf16" if cell.change == "precision=bf16" else "fp32",
         "accelerator": setting.options.accelerator,
         "workers": setting.options.workers,
     }
-    started = setting.options.protocol == "ours" and SUBJECTS[cell.model].backbone.get("weights") != "random"
+    started = setting.options.protocol == "ours" and SUBJECTS[cell.model].backbone["weights"] != "random"
     train |= {"head_start": started}  # fitting a decoder to random features is no start
     if setting.options.protocol == "paper":
         train |= {"clip": None, "warmup": 0}

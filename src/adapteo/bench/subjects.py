@@ -77,8 +77,12 @@ _ADAPTER = ("frozen", "vpt", "lora", "vit_adapter", "full")
 _CNN = ("frozen", "full")
 
 
+_DECUR = {"name": "decur", "weights": "pretrained"}
+_CLAY = {"name": "clay", "variant": "v1", "weights": "pretrained"}
+
+
 def _prithvi(key: str, title: str, variant: str, note: str = "") -> Subject:
-    entry = {"name": "prithvi", "variant": variant, "positions": "interpolated"}
+    entry = {"name": "prithvi", "variant": variant, "positions": "interpolated", "weights": "pretrained"}
     return Subject(key, title, entry, HLS6, _ADAPTER, note=note)
 
 
@@ -97,14 +101,14 @@ SUBJECTS: Mapping[str, Subject] = MappingProxyType(
             Subject(
                 "vit-in21k",
                 "ViT (IN-21K)",
-                {"name": "timm", "model": "vit_base_patch16_224.augreg_in21k_ft_in1k"},
+                {"name": "timm", "model": "vit_base_patch16_224.augreg_in21k_ft_in1k", "weights": "pretrained"},
                 HLS6,
                 ("full",),
             ),
-            Subject("decur-6", "DeCUR (6 bands)", {"name": "decur"}, HLS6, _CNN),
-            Subject("decur", "DeCUR", {"name": "decur"}, None, _CNN),
-            Subject("clay-v1-6", "Clay v1 (6 bands)", {"name": "clay", "variant": "v1"}, HLS6, _ALL),
-            Subject("clay-v1", "Clay v1", {"name": "clay", "variant": "v1"}, CLAY10, _ALL),
+            Subject("decur-6", "DeCUR (6 bands)", _DECUR, HLS6, _CNN),
+            Subject("decur", "DeCUR", _DECUR, None, _CNN),
+            Subject("clay-v1-6", "Clay v1 (6 bands)", _CLAY, HLS6, _ALL),
+            Subject("clay-v1", "Clay v1", _CLAY, CLAY10, _ALL),
             _prithvi("prithvi-1.0-100m", "Prithvi 1.0 100M", "1.0-100M"),
             _prithvi(
                 "prithvi-2.0-100m",

@@ -22,9 +22,7 @@ def paper(
     table: Annotated[str, typer.Option(help=f"One of {_TABLES}.", show_default=False)],
     options: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="KEY=VALUE", help="See docs/paper.md; e.g. seeds=3 jobs=2 protocol=ours."
-        ),
+        typer.Argument(metavar="KEY=VALUE", help="See docs/paper.md; e.g. seeds=3 jobs=2 protocol=ours."),
     ] = None,
     preset: Annotated[Preset, typer.Option(help="smoke: one step of each cell, on generated images.")] = Preset["full"],
     data: Annotated[Path, typer.Option(help="Folder with sen1floods11, burn_scars, reben, geobench.")] = Path("data"),
