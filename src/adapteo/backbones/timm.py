@@ -13,11 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from adapteo.backbones._timm_build import build
 from adapteo.backbones._timm_kernel import Extended
 from adapteo.backbones._timm_networks import Facts
 from adapteo.bands import BY_NAME, resolve_all
-from adapteo.contracts import Backbone, BackboneSpec, Normalisation, Weights
+from adapteo.contracts import Backbone, BackboneSpec, Normalisation, TokenBackbone, Weights
 from adapteo.errors import ConfigError, closest
 
 PAPER = "vit_base_patch16_224.augreg_in21k_ft_in1k"
@@ -37,11 +39,13 @@ class Timm(BackboneSpec):
         weights: "pretrained" (from the hub), "random", or a path.
         weights_bands: bands of the weights in their order; others than red, green and blue for a local file only, e.g.
             one that `adapteo merge` wrote from a backbone with more bands.
+        last_norm: apply the network's last norm to the last map of a ViT; false gives the maps of TerraTorch.
     """
 
     model: str = PAPER
     weights: str = "pretrained"
     weights_bands: tuple[str, ...] = PHOTOGRAPH
+    last_norm: bool = True
 
     def __post_init__(self) -> None:
         """Bring the bands of the weights to their names.
@@ -78,9 +82,18 @@ class Timm(BackboneSpec):
         def describe(cfg: Mapping[str, Any], conv: str, heads: tuple[str, ...]) -> Facts:
             kernel = Extended(conv, self.weights_bands, tuple(bands))
             known = None if self.weights == "random" else normalisation(cfg, bands)
-            return Facts(f"timm's {self.model}", kernel, heads, known, weights_of(cfg))
+            unused = heads if self.last_norm else (*heads, "norm")
+            return Facts(f"timm's {self.model}", kernel, unused, known, weights_of(cfg))
 
-        return build(self.model, len(bands), describe)
+        backbone = build(self.model, len(bands), describe)
+        if not self.last_norm:
+            if not isinstance(backbone, TokenBackbone):
+                raise ConfigError(
+                    f"`last_norm: false` means nothing for {self.model}, whose stages have norms of their own",
+                    fix="leave it out",
+                )
+            backbone.norm = nn.Identity()
+        return backbone
 
 
 def normalisation(cfg: Mapping[str, Any], bands: Sequence[str]) -> Normalisation | None:
