@@ -4,10 +4,10 @@ Nothing heavy is imported before a command runs, so that ``--help`` and completi
 subcommands; importing it adds them to the frame in `app`.
 """
 
-from adapteo.cli import runs, bench, catalogue  # isort: skip  # the order of the help page
+from adapteo.cli import runs, exchange, bench, catalogue  # isort: skip  # the order of the help page
 from adapteo.cli.app import app
 
-__all__ = ["app", "bench", "catalogue", "main", "runs"]
+__all__ = ["app", "bench", "catalogue", "exchange", "main", "runs"]
 
 
 def main() -> None:

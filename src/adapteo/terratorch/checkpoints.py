@@ -27,7 +27,7 @@ from adapteo.peft.vit_adapter import ViTAdapter, from_terratorch
 from adapteo.peft.vpt import VPT
 from adapteo.terratorch.names import SMP, Layout, folded, lora_paths, paths, plain_state, prompts_path
 
-_ENCODER_WRAPPERS = ("base_model.model.", "_timm_module.", "resnet_model.", "dofa_model.")
+_ENCODER_WRAPPERS = ("base_model.model.", "_timm_module.", "resnet_model.")
 _TRAINING = ("criterion.", "train_metrics.", "val_metrics.", "test_metrics.")
 _LORA = re.compile(r"(.+)\.lora_([AB])\.default\.weight")
 _ANOTHER = "give the checkpoint of the configuration that was imported"

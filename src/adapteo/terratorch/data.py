@@ -11,7 +11,7 @@ from adapteo.terratorch.lists import BURNS, FLOODS, REBEN, Options, holdouts, wh
 from adapteo.terratorch.vocabulary import DATA_DROPPED, GEOBENCH, MISNAMED
 
 INIT, MODULE = "data.init_args", "data.class_path"
-_FLIPS = ("HorizontalFlip", "VerticalFlip", "RandomRotate90", "Transpose")
+_FLIPS = ("Flip", "HorizontalFlip", "VerticalFlip", "RandomRotate90", "Transpose")
 _TENSORS = ("ToTensorV2", "FlattenTemporalIntoChannels", "UnflattenTemporalFromChannels")
 _MISSING = "missing pixels are the mean of their band here, a value of {} there"
 _PAPER_METADATA = {"no_metadata": "", "prithvi_tl": "tl", "clay_gw": "gw", "clay_tlgw": "tlgw"}
@@ -26,6 +26,7 @@ def translate_data(t: Translation, task: str, options: Options) -> "Imagery":
     kind = t.class_name("data")
     if not kind:
         t.refuse("data", "no data module: give `data` a class_path, or the path of a file with one")
+        t.silence("data")
         return Imagery((), "")
     for key in t.keys(INIT):
         name = key.rpartition(".")[2]
@@ -63,6 +64,7 @@ def translate_data(t: Translation, task: str, options: Options) -> "Imagery":
             "…NonGeoDataModule of GEO-Bench",
         ]
         t.refuse(MODULE, f"{kind} reads data that adapteo does not", f"allowed: {', '.join(allowed)}, IBM/peft-geofm's")
+        t.silence("data")
         return Imagery((), "")
     _root(t, options)
     _replaced(t, task)

@@ -74,6 +74,7 @@ def import_config(
         _insert(t, key, path)
     task = task_of(t)
     if not task:
+        t.silence("")
         t.finish()
     translate_trainer(t, task)
     imagery = translate_data(t, task, Options(root, splits))
@@ -83,7 +84,7 @@ def import_config(
     if t.written.get("dataset", {}).get("name") == "folder" and built.bands:
         statistics(t, built.bands)
     t.finish()
-    run = _checked(t, built.bands)
+    run = _checked(t, built.bands, imagery.bands)
     return Imported(f"# {path.name}, imported from TerraTorch\n{_yaml.dump(_short(t, run))}", tuple(t.lines), run)
 
 
@@ -111,13 +112,23 @@ def _candidates(path: Path, given: str) -> list[Path]:
     return [path.parent / given, *(folder / end for folder in path.resolve().parents)]
 
 
-def _checked(t: Translation, bands: tuple[str, ...]) -> Run:
+def _checked(t: Translation, bands: tuple[str, ...], named: tuple[str, ...]) -> Run:
     """Load what was written, with ``train.bands`` where the backbone would take others by itself.
 
+    Args:
+        t: the translation.
+        bands: that the model gets.
+        named: by the data module; empty for all of the dataset.
+
     Raises:
-        ConfigError: our own check refuses it.
+        ConfigError: our own check refuses it, or the data module feeds other bands than the model has.
     """
     run = config.load(_plain(t))
+    if bands and not named and run.dataset.bands != bands:
+        t.refuse(
+            "data.class_path", f"feeds all {len(run.dataset.bands)} bands to a model of {len(bands)}", "name `bands`"
+        )
+        t.finish()
     if bands and run.backbone.accepts(run.dataset.bands) != bands:
         t.write("train.bands", list(bands))
         t.note("(bands)", "mapped", f"train.bands: {', '.join(bands)}")

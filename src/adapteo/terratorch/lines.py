@@ -170,6 +170,10 @@ class Translation:
         """Say something about what is not written there, e.g. a default of TerraTorch."""
         self.lines.append(Line("", key, "", verdict, text))
 
+    def silence(self, key: str) -> None:
+        """Ask no more about a key and what is below it, as the reason is said already; "" for everything."""
+        self._said.add(tuple(key.split(".")) if key else ())
+
     def forget(self, key: str) -> None:
         """Let a verdict on a key not count for what is below it."""
         self._said.discard(tuple(key.split(".")))
@@ -199,14 +203,16 @@ class Translation:
         for key in self._leaves():
             trail = tuple(key.split("."))
             if not any(trail[: len(said)] == said for said in self._said):
-                self.refuse(key, "is not known here", "take the line out to import without it")
+                self.refuse(key, "is not known here")
         refused = [line for line in self.lines if line.verdict == "refused"]
         if not refused:
             return
-        shown = [shorten(f"{line.place}: {line.key}: {line.text}", 200) for line in refused]
-        more = f" (and {len(refused) - 3} more)" if len(refused) > 3 else ""
-        fix = next((line.fix for line in refused if line.fix), "take the line out to import without it")
-        raise ConfigError("\n".join(shown[:3]) + more, fix=fix)
+        shown = [
+            shorten(f"{line.place}: {line.key}: {line.text}" + (f" ({line.fix})" if line.fix else ""), 250)
+            for line in refused
+        ]
+        more = f"; {len(refused) - 3} more lines are refused" if len(refused) > 3 else ""
+        raise ConfigError("\n".join(shown[:3]), fix=f"without a line that is refused the rest can be imported{more}")
 
     def _leaves(self, key: str = "") -> Iterator[str]:
         found = self.get(key) if key else self.document.root

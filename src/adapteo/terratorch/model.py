@@ -18,6 +18,9 @@ _INTERPOLATED = "positions are stretched over the image"
 _DOFA_WAVELENGTHS = ("coastal", "nir", "nir08", "cirrus", "swir22")
 _CLAY_WAVELENGTHS = ("coastal", "blue", "rededge071", "nir", "nir08", "nir09", "cirrus", "swir22")
 _FALLBACK_METRES = 1.0
+_TIMM_MAPS = 3
+_OWN_NECK = ("prithvi", "clay")
+"""Backbones whose tokens TerraTorch turns into maps by itself when there are no necks."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,7 @@ def translate_model(t: Translation, task: str, imagery: Imagery) -> Built:
     kind = t.text(factory)
     if kind not in FACTORIES:
         t.refuse(factory, f"builds models that are not here: {kind}", f"allowed: {', '.join(FACTORIES)}")
+        t.silence("model.init_args.model_args")
         return Built(())
     t.is_so(factory, "backbone, method, decoder")
     _flatten(t)
@@ -51,6 +55,7 @@ def translate_model(t: Translation, task: str, imagery: Imagery) -> Built:
     old = kind == "PrithviModelFactory"
     family = _family(t)
     if family is None:
+        t.silence(ARGS)
         return Built(())
     bands = _channels(t, family, imagery, f"{ARGS}.bands" if old else f"{ARGS}.backbone_bands")
     _weights(t, f"{ARGS}.pretrained" if old else f"{ARGS}.backbone_pretrained", old)
@@ -91,9 +96,10 @@ def _family(t: Translation) -> Family | None:
         depth = TIMM_DEPTHS[shape[1]]
         t.becomes(key, "backbone.name", "timm")
         t.write("backbone.model", bare)
+        t.write("backbone.last_norm", False)
         taps = tuple(depth * (i + 1) // 4 - 1 for i in range(4))
         return replace(BACKBONES["clay_v1_base"], name="timm", stride=int(shape[2]), depth=depth, taps=taps,
-                       fields={}, linears={}, others=(), metadata=False)  # fmt: skip
+                       fields={}, linears={}, others=(), metadata=False, given=_TIMM_MAPS)  # fmt: skip
     known = ", ".join([*BACKBONES, "timm_vit_<size>_patch<n>_…"])
     t.refuse(key, f"'{name}' has no counterpart with the same outputs here", f"allowed: {known}")
     return None
@@ -111,9 +117,9 @@ def _channels(t: Translation, family: Family, imagery: Imagery, key: str) -> tup
             t.is_so(named, "bands are found by name")
     elif fed and expected and fed != expected:
         t.refuse(f"{ARGS}.backbone", "would get other bands than it was trained with", f"name them in {named}")
-    count = f"{ARGS}.{'in_channels' if key.endswith('args.bands') else 'backbone_in_chans'}"
-    if t.has(count):
-        t.neutral(count, (len(fed or expected),), "is not the number of bands")
+    for count in ("in_channels", "backbone_in_chans", "backbone_in_channels"):
+        if t.has(f"{ARGS}.{count}"):
+            t.neutral(f"{ARGS}.{count}", (len(fed or expected),), "is not the number of bands")
     bands = fed or expected
     if bands and t.written.get("dataset", {}).get("name") == "folder" and "band_names" not in t.written["dataset"]:
         t.write("dataset.band_names", list(bands))
@@ -138,26 +144,16 @@ def _weights(t: Translation, key: str, default: bool) -> None:
 
 def _options(t: Translation, family: Family, imagery: Imagery, bands: Sequence[str]) -> None:
     """Positions, dates, metadata, wavelengths, and what only one backbone has."""
-    size, frames = f"{ARGS}.backbone_img_size", f"{ARGS}.backbone_num_frames"
-    old_frames = f"{ARGS}.num_frames"
-    if family.name in ("prithvi", "terramind"):
-        if t.has(size):
-            t.is_so(size, "backbone.positions: recomputed, the default")
-        else:
-            t.write("backbone.positions", "interpolated")
-            t.note(size, "mapped", f"backbone.positions: interpolated, as without it {_INTERPOLATED} there")
-    elif family.name == "dofa":
-        t.write("backbone.positions", "interpolated")
-        t.is_so(size, f"backbone.positions: interpolated: {_INTERPOLATED}") if t.has(size) else None
-    elif t.has(size):
-        t.is_so(size, "any image size")
-    for key in (frames, old_frames):
+    _positions(t, family)
+    for key in (f"{ARGS}.backbone_num_frames", f"{ARGS}.num_frames"):
         if t.has(key):
             t.is_so(key, "dates come from the dataset")
     drop_path = f"{ARGS}.backbone_drop_path"
     if t.has(drop_path):
         t.neutral(drop_path, (0, 0.0), "blocks are never left out in training here", "write 0")
     _metadata(t, family, imagery)
+    if family.name == "timm" and t.flag(f"{ARGS}.backbone_pretrained"):
+        t.differ(f"{ARGS}.backbone", "red, green and blue start with their own kernels here; there all bands in turn")
     if family.name == "terramind":
         _modality(t)
     apart = {"clay": _CLAY_WAVELENGTHS, "dofa": _DOFA_WAVELENGTHS}.get(family.name, ())
@@ -170,6 +166,24 @@ def _options(t: Translation, family: Family, imagery: Imagery, bands: Sequence[s
             t.note("(gsd)", "mapped", f"{metres}: 1, which TerraTorch's Clay takes when the data do not tell")
         else:
             t.differ(f"{ARGS}.backbone", "the dataset's ground sample distance here, 1 m there")
+
+
+def _positions(t: Translation, family: Family) -> None:
+    size = f"{ARGS}.backbone_img_size"
+    if family.name in ("prithvi", "terramind"):
+        if t.has(size):
+            t.is_so(size, "backbone.positions: recomputed, the default")
+        else:
+            t.write("backbone.positions", "interpolated")
+            t.note(size, "mapped", f"backbone.positions: interpolated, as without it {_INTERPOLATED} there")
+    elif family.name == "dofa":
+        t.write("backbone.positions", "interpolated")
+        if t.has(size):
+            t.is_so(size, f"backbone.positions: interpolated: {_INTERPOLATED}")
+    elif t.has(size) and family.name == "timm":
+        t.differ(size, "learned positions are stretched over the image in each step here, once before training there")
+    elif t.has(size):
+        t.is_so(size, "any image size")
 
 
 def _metadata(t: Translation, family: Family, imagery: Imagery) -> None:
@@ -210,13 +224,15 @@ def _modality(t: Translation) -> None:
 def _maps(t: Translation, family: Family, method: str, *, implied_neck: bool) -> Maps:
     """Blocks whose maps TerraTorch's backbone gives, in order, and their strides."""
     key = f"{ARGS}.backbone_out_indices"
-    chosen = [i for i in t.items(key) if isinstance(i, int)] or list(range(family.depth))
+    every = list(range(family.depth))[-family.given :]
+    chosen = [i for i in t.items(key) if isinstance(i, int)] or every
     if t.has(key):
         t.is_so(key, "the decoder asks for the maps that it reads")
     blocks = tuple(i % family.depth for i in chosen)
     if method == "vit_adapter":
         return Maps(tuple(range(4)), range(4), 2 * family.stride, False, True)
-    return Maps(blocks, family.taps, family.stride, family.tokens and family.name != "timm", implied_neck)
+    implied = implied_neck or (family.name in _OWN_NECK and not t.keys(f"{ARGS}.necks"))
+    return Maps(blocks, family.taps, family.stride, family.tokens and family.name != "timm", implied)
 
 
 # ------------------------------------------------------------------------------------------------- smp

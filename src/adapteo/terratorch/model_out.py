@@ -86,10 +86,10 @@ def _backbone(
 ) -> tuple[dict[str, object], tuple[int, int] | None, tuple[str, ...]]:
     name, fields = name_of(run.backbone), asdict(run.backbone)  # type: ignore[call-overload]
     found = [key for key, f in BACKBONES.items() if f.name == name and all(fields[k] == v for k, v in f.fields.items())]
-    if not found:
+    if not found or name == "dofa":
         raise ConfigError(
             f"TerraTorch has no backbone that computes what '{name}' does here",
-            allowed=sorted({family.name for family in BACKBONES.values()} | {"unet"}),
+            allowed=sorted({family.name for family in BACKBONES.values()} - {"dofa"} | {"unet"}),
             fix=_NO,
         )
     backbone, bands = model.backbone, [NAMES[band] for band in model.backbone.bands]

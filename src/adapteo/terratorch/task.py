@@ -42,7 +42,7 @@ def translate_task(t: Translation, task: str) -> None:
             t.drop(key, TASK_DROPPED[name])
         elif name in _NEUTRAL:
             allowed, why = _NEUTRAL[name]
-            t.neutral(key, (None, *allowed), why, "take the line out to import without it")
+            t.neutral(key, (None, *allowed), why)
         elif t.get(key) is None and name not in ("lr", "optimizer", "scheduler"):
             t.drop(key, "the default")
 

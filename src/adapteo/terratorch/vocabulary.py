@@ -27,6 +27,7 @@ class Family:
         linears: pattern of the names of TerraTorch's linears in a block, with ``{i}`` for the block, by role.
         others: names of further modules that a pattern of HF peft could hit.
         metadata: whether it was trained with dates and places that TerraTorch's batches can bring.
+        given: how many maps, the last ones, TerraTorch gives unless it is asked for others; 0 for all.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Family:
     linears: Mapping[str, str] = field(default_factory=dict)
     others: tuple[str, ...] = ()
     metadata: bool = False
+    given: int = 0
 
 
 def _quarters(depth: int) -> tuple[int, ...]:
@@ -88,6 +90,11 @@ def _terramind(variant: str, depth: int) -> Family:
     return Family("terramind", 16, depth, _quarters(depth), fields={"variant": variant}, linears=linears)
 
 
+def _dofa(variant: str, depth: int) -> Family:
+    linears = {role: f"dofa_model.{name}" for role, name in _VIT_LINEARS.items()}
+    return Family("dofa", 16, depth, _quarters(depth), fields={"variant": variant}, linears=linears, given=1)
+
+
 BACKBONES: Mapping[str, Family] = MappingProxyType(
     {
         "prithvi_eo_v1_100": _prithvi("1.0-100M", 12),
@@ -113,7 +120,10 @@ BACKBONES: Mapping[str, Family] = MappingProxyType(
             ),
             metadata=True,
         ),
-        "ssl4eos12_resnet50_sentinel2_all_decur": Family("decur", 32, 5, (1, 2, 3, 4), tokens=False),
+        "ssl4eos12_resnet50_sentinel2_all_decur": Family(
+            "decur", 32, 5, (1, 2, 3, 4), tokens=False, given=1
+        ),
+        **{f"dofa_{size}_patch16_224": _dofa(size, 24 if size == "large" else 12) for size in ("base", "large")},
         **{f"terramind_v1_{size}": _terramind(size, 24 if size == "large" else 12)
            for size in ("tiny", "small", "base", "large")},
     }
