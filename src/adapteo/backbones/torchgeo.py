@@ -120,7 +120,12 @@ class TorchGeo(BackboneSpec):
 
     def _entry(self) -> Any:
         """Return torchgeo's record of the weights."""
-        entries = _imported().get_model_weights(self.model).__members__
+        models = _imported()
+        if self.model not in models.list_models():
+            raise ConfigError(
+                f"the installed torchgeo has no model '{self.model}' yet", fix="pip install --upgrade torchgeo"
+            )
+        entries = models.get_model_weights(self.model).__members__
         if self.weights_entry not in entries:
             near = closest(self.weights_entry, entries)
             raise ConfigError(
