@@ -7,6 +7,7 @@ A value moves left to right once. Shapes: b batch, t time, c channel, h and w pi
 Images are always ``(b, t, c, h, w)`` in physical units (reflectance 0..1, radar dB); NaN is the one mark for missing.
 """
 
+from adapteo._ignore import IGNORE
 from adapteo.contracts.backbone import (
     Backbone,
     BackboneSpec,
@@ -18,7 +19,7 @@ from adapteo.contracts.backbone import (
     Weights,
     default_taps,
 )
-from adapteo.contracts.data import IGNORE, Batch, Dataset, Normalisation, Sample
+from adapteo.contracts.data import Batch, Dataset, Normalisation, Sample
 from adapteo.contracts.decoder import Decoder, DecoderSpec, Features
 from adapteo.contracts.method import (
     Method,

@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapteo._ignore import IGNORE
-
 
 @dataclass
 class Sample:
