@@ -1,15 +1,19 @@
 """Peak memory of predicting a 5,000 x 5,000 and a 20,000 x 20,000 pixel scene, each in a process of its own.
 
     python -m benchmarks predict_memory
-    python benchmarks/predict_memory.py --sides 5000 20000 --classes 2 --repeats 3
+    python benchmarks/predict_memory.py --sides 5000 20000 --repeats 3
 
 The model is a threshold, so that what is measured is reading, blending and writing. Scenes are uint8 with two bands,
-tiled and compressed, in a temporary folder. Peaks are medians; they vary by some MiB from run to run, and the highest
-of many moments is higher than that of a few. Hence also the small scene as many times over in one process as gives the
-pixels of the large one: what is left between the two is due to the size of the scene.
+tiled and compressed, in a temporary folder. Peaks are medians of some processes.
+
+The threshold takes memory for its results and gives it back, batch after batch, as every model does. The allocator
+leaves holes meanwhile, by chance, so that the highest of many moments is higher than that of a few. This is told from
+what prediction itself needs in two ways: the threshold also runs with results in memory that it keeps, and the small
+scene is also predicted as many times over, in one process, as gives the pixels of the large one.
 """
 
 import argparse
+import re
 import resource
 import statistics
 import subprocess
@@ -24,35 +28,35 @@ SIDES = (5_000, 20_000)
 REPEATS = 3
 
 
-def main(sides=SIDES, classes=2, repeats=REPEATS):
-    """Print one line per scene and the ratios of the peaks; return the peaks in MiB."""
-    print(f"{'scene':>21} {'peak MiB':>9} {'range':>9} {'seconds':>8} {'Mpixel/s':>9} {'map MiB':>8}")
+def main(sides=SIDES, repeats=REPEATS):
+    """Print one line per model and scene, and the ratios of the peaks; return the ratios."""
+    ratios = []
+    times = (sides[-1] // sides[0]) ** 2
     with tempfile.TemporaryDirectory() as folder:
         scenes = [Path(folder) / f"{side}.tif" for side in sides]
         for scene, side in zip(scenes, sides, strict=True):
             make_scene(scene, side)
-        peaks = [measure(*each, 1, classes, repeats) for each in zip(scenes, sides, strict=True)]
-        times = (sides[-1] // sides[0]) ** 2
-        again = measure(scenes[0], sides[0], times, classes, repeats) if times > 1 else peaks[0]
-    print(f"peak of the last / of the first scene: {peaks[-1] / peaks[0]:.3f}")
-    print(f"peak of the last / of the first scene, {times} times over: {peaks[-1] / again:.3f}")
-    return peaks
+        for model in ("threshold", "kept"):
+            print(f"{model:>20} {'peak MiB':>10} {'range':>9} {'seconds':>8} {'Mpixel/s':>9} {'map MiB':>8}")
+            peaks = [measure(*each, 1, model, repeats) for each in zip(scenes, sides, strict=True)]
+            again = measure(scenes[0], sides[0], times, model, repeats)
+            ratios += [peaks[-1] / peaks[0], peaks[-1] / again]
+            print(f"last / first scene: {ratios[-2]:.3f}; last / first scene {times} times over: {ratios[-1]:.3f}")
+    return ratios
 
 
-def measure(scene, side, times, classes, repeats):
+def measure(scene, side, times, model, repeats):
     """Predict in processes of their own; print a line; return the median of the peaks."""
-    command = [sys.executable, __file__, "--predict", str(scene), "--classes", str(classes), "--times", str(times)]
+    command = [sys.executable, __file__, "--predict", str(scene), "--model", model, "--times", str(times)]
     answers = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
                for _ in range(repeats)]  # fmt: skip
     peaks = [float(peak) for peak, _ in answers]
     seconds = min(float(each) for _, each in answers)
-    label = f"{side} x {side}" + (f" x {times}" if times > 1 else "")
-    span, size = f"{min(peaks):.0f}-{max(peaks):.0f}", (scene.parent / "map.tif").stat().st_size / 2**20
-    speed = times * side**2 / 1e6 / seconds
-    print(
-        f"{label:>21} {statistics.median(peaks):>9.0f} {span:>9} {seconds:>8.1f} {speed:>9.1f} {size:>8.1f}", flush=True
-    )
-    return statistics.median(peaks)
+    label = f"{side} x {side}" + (f", {times} x" if times > 1 else "")
+    peak, span = statistics.median(peaks), f"{min(peaks):.0f}-{max(peaks):.0f}"
+    speed, size = times * side**2 / 1e6 / seconds, (scene.parent / "map.tif").stat().st_size / 2**20
+    print(f"{label:>20} {peak:>10.1f} {span:>9} {seconds:>8.1f} {speed:>9.1f} {size:>8.1f}", flush=True)
+    return peak
 
 
 def make_scene(path, side):
@@ -72,32 +76,51 @@ def make_scene(path, side):
             file.write(surface.astype(np.uint8), window=Window(0, row, side, rows))
 
 
-def predict(scene, classes, times):
+def predict(scene, model, times):
     """Run in the child process: print peak memory in MiB and seconds."""
     import torch
 
-    from adapteo.predict import Inputs, MapLegend, predict_scene
+    from adapteo.predict import Inputs, MapLegend, Windows, predict_scene
+
+    windows = Windows()
+    classes = torch.arange(2).view(1, -1, 1, 1)
+    kept = torch.empty(windows.batch, 2, windows.size, windows.size)
 
     def threshold(images):
-        return torch.softmax((images[:, 0, :1] - 1) * torch.arange(classes).view(1, -1, 1, 1), dim=1)
+        return torch.softmax((images[:, 0, :1] - 1) * classes, dim=1)
 
-    legend = MapLegend(tuple(f"class {i}" for i in range(classes)))
+    def threshold_kept(images):
+        out = kept[: len(images)]
+        torch.gt(images[:, 0, 0], 1, out=out[:, 1])
+        torch.le(images[:, 0, 0], 1, out=out[:, 0])
+        return out
+
+    legend = MapLegend(("below", "above"))
     start = time.perf_counter()
     for _ in range(times):
-        predict_scene(threshold, scene, scene.parent / "map.tif", legend, inputs=Inputs(scale=0.01))
-    unit = 2**20 if sys.platform == "darwin" else 2**10
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit, time.perf_counter() - start)
+        forward = threshold_kept if model == "kept" else threshold
+        predict_scene(forward, scene, scene.parent / "map.tif", legend, inputs=Inputs(scale=0.01), windows=windows)
+    print(peak_mib(), time.perf_counter() - start)
+
+
+def peak_mib():
+    """Peak memory of this program; on Linux getrusage would answer with its parent's at the start, if that is more."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", status.read_text(), re.MULTILINE)
+    return int(found[1]) / 2**10
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--sides", type=int, nargs="+", default=SIDES, help="sides of the scenes in pixels")
-    parser.add_argument("--classes", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=REPEATS, help="processes per scene")
+    parser.add_argument("--model", default="threshold", help=argparse.SUPPRESS)
     parser.add_argument("--times", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--predict", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.predict:
-        predict(options.predict, options.classes, options.times)
+        predict(options.predict, options.model, options.times)
     else:
-        main(options.sides, options.classes, options.repeats)
+        main(options.sides, options.repeats)
