@@ -7,6 +7,7 @@ import huggingface_hub.constants
 import pytest
 
 from adapteo import checkpoint
+from adapteo.bench import needs
 from adapteo.bench.needs import Checker
 from adapteo.bench.setting import Setting, options
 from adapteo.bench.tables import Cell
@@ -81,6 +82,12 @@ def test_rates_that_the_paper_does_not_have(setting):
     full = replace(setting, preset="full", options=options(["rates=paper"]))
     assert "no learning rate" in checked(full, replace(UNET, model="prithvi-2.0-100m", decoder="linear")).problem
     assert "no learning rate" not in checked(full, UNET).problem
+
+
+def test_a_search_needs_optuna(setting, monkeypatch):
+    searching = replace(setting, options=options([]))
+    monkeypatch.setattr(needs, "find_spec", lambda name: None)
+    assert checked(searching, CELL).problem.endswith("pip install 'adapteo[tune]'")
 
 
 class TestHours:

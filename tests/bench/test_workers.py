@@ -18,6 +18,7 @@ from adapteo.bench.setting import options
 from adapteo.bench.setting import smoke as smoke_setting
 from adapteo.bench.tables import Cell
 from adapteo.errors import Interrupted
+from adapteo.train import Trainer
 
 CELL = Cell("prithvi-1.0-100m", "frozen", "linear", "sen1floods11")
 
@@ -63,6 +64,13 @@ def test_a_killed_process_costs_one_cell(pretended, quick):
 def test_a_process_that_was_asked_to_stop_stops_all(pretended, quick):
     with pytest.raises(Interrupted, match="the same command goes on"):
         list(workers.spread([seeds(crashing.STOPPED), seeds(1)], quick, 1))
+
+
+def test_a_stop_in_this_process(setting, monkeypatch):
+    monkeypatch.setattr(Trainer, "_must_stop", lambda self: True)
+    with pytest.raises(Interrupted, match="the same command goes on"):
+        list(workers.here([(CELL, False)], setting))
+    assert (setting.place(CELL) / "state.pt").is_file()
 
 
 def test_nothing_to_do(quick):

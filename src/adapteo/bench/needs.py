@@ -1,6 +1,7 @@
 """What a cell needs before it can run: data, weights, hours."""
 
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 
 import torch
 
@@ -76,9 +77,12 @@ class Checker:
         return minutes.mean * share / 60 if minutes else None
 
     def _rate_problem(self, cell: Cell) -> str:
-        if self.setting.preset == "smoke" or self.setting.options.rates != "paper" or published.rate(cell) is not None:
-            return ""
-        return "the paper has no learning rate for it (use --rates search)"
+        rates = self.setting.options.rates
+        if rates == "search" and find_spec("optuna") is None:
+            return "the search for learning rates needs optuna: pip install 'adapteo[tune]'"
+        if rates == "paper" and published.rate(cell) is None:
+            return "the paper has no learning rate for it (use --rates search)"
+        return ""
 
     def _data_problem(self, run: Run, cell: Cell) -> str:
         """Why the splits of a dataset cannot be read, "" when they can."""

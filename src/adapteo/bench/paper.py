@@ -227,7 +227,7 @@ def _measure(tasks: Sequence[Task], setting: Setting, console: Console) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() and setting.options.accelerator != "cpu" else "cpu")
     path = setting.out / _MEASURED
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    environment = meter.environment(device)
+    environment = {key: value for key, value in meter.environment(device).items() if key != "command"}
     known = before["seconds"] if before.get("environment") == environment else {}
     for cell in dict.fromkeys(cell.group for cell, _ in tasks):
         if cell.path in known:

@@ -29,9 +29,17 @@ _SPAWN = multiprocessing.get_context("spawn")  # a forked process could not use 
 
 
 def here(tasks: Sequence[Task], setting: Setting) -> Iterator[Outcome]:
-    """Complete cells in this process; an unexpected error ends it."""
+    """Complete cells in this process; an unexpected error ends it.
+
+    Raises:
+        Interrupted: after Ctrl-C or SIGTERM, when what was reached is saved.
+    """
     for cell, cost in tasks:
-        yield complete(cell, setting, cost=cost)
+        try:
+            outcome = complete(cell, setting, cost=cost)
+        except (Interrupted, KeyboardInterrupt):
+            raise _stopped() from None
+        yield outcome
 
 
 def spread(tasks: Sequence[Sequence[Task]], setting: Setting, jobs: int) -> Iterator[Outcome]:
@@ -62,11 +70,15 @@ def spread(tasks: Sequence[Sequence[Task]], setting: Setting, jobs: int) -> Iter
         except KeyboardInterrupt:
             for worker in workers:
                 worker.stop()
-            raise Interrupted("stopped; what is finished is kept", fix="the same command goes on from there") from None
+            raise _stopped() from None
         finally:
             for worker in workers:
                 worker.pipe.close()
                 worker.process.join()
+
+
+def _stopped() -> Interrupted:
+    return Interrupted("stopped; what is finished is kept", fix="the same command goes on from there")
 
 
 @dataclass
