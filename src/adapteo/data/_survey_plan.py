@@ -3,7 +3,6 @@
 labelled windows ──▶ units (blocks, scenes, regions) ──▶ parts ──▶ windows, buffer around what tests
 """
 
-from collections import defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,6 +11,7 @@ import numpy as np
 from adapteo._ignore import IGNORE
 from adapteo.data._blocks import in_box
 from adapteo.data._blocks_fit import Range, autocorrelation_range
+from adapteo.data._survey_buffer import Rect, bearable, near, rect_of
 from adapteo.data._survey_cells import Cell, Drawing, find_cells, shown
 from adapteo.data._survey_scenes import SceneFile, grid_name
 from adapteo.data._survey_splits import PARTS, SurveySplits, deal_units, listed
@@ -20,9 +20,6 @@ from adapteo.errors import DataError
 
 LEAST_BLOCKS = 12
 """Labelled blocks that there should be, so that three parts can differ; larger blocks are made smaller."""
-_KEPT_SHARE = 0.6  # of the training labels, that a buffer which nobody asked for must leave
-Rect = tuple[int, int, int, int]
-"""Top, left, bottom, right in pixels of a grid; the last two lie outside."""
 
 
 @dataclass(frozen=True)
@@ -237,8 +234,8 @@ class Planner:
             group = str(unit) if self.by_region else scene.name
             for row, col in self._starts(cell, part, home):
                 top, left = row + scene.origin[0], col + scene.origin[1]
-                near = _near((top, left, top + self.chip, left + self.chip), rects[scene.grid], labelling.buffer)
-                window = Window(cell.scene, row, col, part, group, near if part == "train" else ())
+                nearby = near((top, left, top + self.chip, left + self.chip), rects[scene.grid], labelling.buffer)
+                window = Window(cell.scene, row, col, part, group, nearby if part == "train" else ())
                 key = f"{scene.name}/{row}_{col}"
                 if key not in out and self._counts(window, labelling):
                     out[key] = window
@@ -247,34 +244,22 @@ class Planner:
 
     def _rects(
         self, cells: Sequence[Cell], units: Sequence[Hashable], parts: Sequence[str], block: int
-    ) -> dict[int, set[Rect]]:
-        """Blocks, or windows where there are none, that do not train, by grid."""
-        rects: dict[int, set[Rect]] = defaultdict(set)
+    ) -> dict[int, np.ndarray]:
+        """Blocks, or windows where there are none, that do not train, by grid: ``(n, 4)``."""
+        rects: dict[int, set[Rect]] = {scene.grid: set() for scene in self.scenes}
         for cell, unit, part in zip(cells, units, parts, strict=True):
             if part != "train":
                 whole = self.splits.by == "block" and unit != ("box", part)
-                side = block if whole else self.chip
-                rects[self.scenes[cell.scene].grid].add(_rect(cell.square, self.chip, side))
-        return rects
+                rects[self.scenes[cell.scene].grid].add(rect_of(cell.square, self.chip, block if whole else self.chip))
+        return {grid: np.array(sorted(found), float).reshape(-1, 4) for grid, found in rects.items()}
 
     def _bearable(
-        self, cells: Sequence[Cell], parts: Sequence[str], rects: dict[int, set[Rect]], buffer: float
+        self, cells: Sequence[Cell], parts: Sequence[str], rects: Mapping[int, np.ndarray], buffer: float
     ) -> float:
-        """Halve a buffer until it leaves most of the training labels, and some of each class."""
+        """A measured buffer, or less where it would leave too little; says which."""
         training = [cell for cell, part in zip(cells, parts, strict=True) if part == "train"]
         gsd, wanted = self.scenes[0].gsd, buffer
-        while buffer >= 1:
-            before, after = (np.zeros(len(self.drawing.labels.classes)) for _ in range(2))
-            for cell in training:
-                near = rects[self.scenes[cell.scene].grid]
-                free = np.array([not _near((y, x, y + 1, x + 1), near, buffer) for x, y in cell.pixels.tolist()])
-                weight = cell.counts.sum() / len(free)
-                before += weight * np.bincount(cell.codes, minlength=len(before))
-                after += weight * np.bincount(cell.codes[free], minlength=len(before))
-            if after.sum() >= _KEPT_SHARE * before.sum() and not ((after == 0) & (before > 0)).any():
-                break
-            buffer /= 2
-        buffer = buffer if buffer >= 1 else 0.0
+        buffer = bearable(training, [self.scenes[cell.scene].grid for cell in training], rects, buffer)
         too_wide = f" (of {wanted * gsd:,.0f} m would leave too few training labels)" if buffer < wanted else ""
         self.notes.append(f"splits: a buffer of {buffer * gsd:,.0f} m around what tests{too_wide}")
         return buffer
@@ -302,26 +287,6 @@ class Planner:
     def _keys(self, windows: dict[str, Window]) -> dict[str, tuple[str, ...]]:
         names = (*PARTS, *self.splits.holdout)
         return {name: tuple(key for key, window in windows.items() if window.part == name) for name in names}
-
-
-def _rect(square: tuple[int, int], chip: int, side: int) -> Rect:
-    """The block, or the window itself, that a window lies in."""
-    row, col = (int(i) * chip // side * side for i in square)
-    return row, col, row + side, col + side
-
-
-def _near(window: Rect, rects: set[Rect], distance: float) -> tuple[Rect, ...]:
-    """Rectangles within a distance of a window."""
-    if distance <= 0:
-        return ()
-    top, left, bottom, right = window
-    return tuple(
-        sorted(
-            r
-            for r in rects
-            if np.hypot(max(r[0] - bottom, top - r[2], 0), max(r[1] - right, left - r[3], 0)) <= distance
-        )
-    )
 
 
 def _count_blocks(squares: set[tuple[int, int, int]], chip: int, block: int) -> int:
