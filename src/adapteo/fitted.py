@@ -123,7 +123,7 @@ class FittedRun:
                 beside.write_text(found.to_csv(), encoding="utf-8")
             if pictures:
                 self._pictures(name, scores[name], found)
-        if pictures:
+        if pictures and (self.folder / LOG_FILE).is_file():  # a run that was trained elsewhere has none
             curve, task = self.folder / "curves.png", self.run.task
             curves_figure(curve, self.folder / LOG_FILE, task.monitor, higher_is_better=task.higher_is_better)
         if show:

@@ -44,6 +44,8 @@ def data_module(fitted: FittedRun, out: Path) -> Module:
     if source != "dataset":
         notes.append(f"data: {kind} normalises with the dataset's statistics, this model with others ({source})")
     init = common | {"data_root": vars(dataset)["root"], "bands": [NAMES[band] for band in fitted.bands]}
+    if vars(fitted.run.backbone).get("metadata") and name in _OWN:
+        init["use_metadata"] = True
     return {"class_path": f"terratorch.datamodules.{kind}", "init_args": init}, {}, notes
 
 

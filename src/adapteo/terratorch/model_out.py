@@ -169,6 +169,8 @@ def _decoder(run: Run, model: Model, outputs: int) -> dict[str, object]:
     if isinstance(spec, Linear) and isinstance(decoder, PixelLinear):
         if decoder.stride != decoder.native:
             raise ConfigError("TerraTorch's linear decoder takes the map as it is", fix="leave decoder.stride out")
+        if decoder.upsampling == 1:
+            return arguments | {"decoder": "IdentityDecoder"}
         arguments |= {"decoder": "LinearDecoder", "decoder_num_classes": outputs}
         return arguments | {"decoder_upsampling_size": decoder.upsampling}
     if not isinstance(spec, FCN | UNet | UPerNet):

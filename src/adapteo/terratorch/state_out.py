@@ -96,6 +96,11 @@ def _decoder(model: Model, layout: Layout) -> dict[str, Tensor]:
     decoder = model.decoder
     state = decoder.state_dict()
     if isinstance(decoder, PixelLinear):
+        if decoder.upsampling == 1:
+            return {
+                f"{layout.head}.weight": state["head.weight"].transpose(0, 1),
+                f"{layout.head}.bias": state["head.bias"],
+            }
         outputs = len(state["head.bias"])
         identity = torch.eye(outputs).to(state["head.bias"])[:, :, None, None]
         return {
