@@ -1,5 +1,7 @@
 """The head start against scikit-learn and against closed forms; what it reads, picks and leaves behind."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from adapteo.errors import DataError
 from adapteo.headstart import fit_head, store_features
 from adapteo.model import Model, features
 from tiny import TinyStages
-from toy import Toy, spell
+from toy import Toy, other, spell
 
 
 def parts(tmp_path, *keys, **toy):
@@ -151,6 +153,20 @@ def test_a_linear_decoder_is_fitted_on_the_map_that_it_reads(tmp_path, monkeypat
     (loss + strength / 2 * decoder.head.weight.square().sum()).backward()
     assert float(loss.detach()) < 0.9 * float(start.detach())
     assert max(float(p.grad.abs().max()) for p in decoder.parameters()) < 1e-4
+
+
+def test_a_linear_decoder_that_is_too_large_is_trained_like_the_others(tmp_path, monkeypatch):
+    run = spell(tmp_path / "a", "train.epochs=1")
+    channels, outputs, pixels = 32, 3, 4 * 4
+    monkeypatch.setattr("adapteo.headstart.LARGEST_CONVEX", channels * channels * outputs * pixels)
+    experiment.fit(run)
+    facts = json.loads((run.out / experiment.PROBE_FACTS).read_text())
+    assert facts["strength"] is not None
+    monkeypatch.setattr("adapteo.headstart.LARGEST_CONVEX", channels * channels * outputs * pixels - 1)
+    experiment.fit(other(run, tmp_path / "b"))
+    facts = json.loads((tmp_path / "b" / experiment.PROBE_FACTS).read_text())
+    assert facts["strength"] is None
+    assert facts["metrics"]["miou"] > 0.5
 
 
 def test_a_decoder_of_one_map_stores_no_other(tmp_path, monkeypatch):

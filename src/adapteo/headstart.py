@@ -9,7 +9,9 @@ A linear decoder on frozen features is a convex problem, regularised logistic re
 
 with D the root mean square of each channel, which is λ/2 ‖w‖² on features that are divided by it.
 
-Any other decoder is trained on the same stored features by AdamW until the validation loss has stalled.
+Any other decoder is trained on the same stored features by AdamW until the validation loss has stalled, and so is a
+linear one that is too large for L-BFGS: channels times weights above 10⁹, e.g. blocks of 32 × 32 pixels from 2,048
+channels.
 """
 
 import copy
@@ -34,6 +36,9 @@ from adapteo.model import Model
 STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
 """λ, tried from strong to weak, each started from the one before."""
 _MAX_ITERATIONS = 200
+LARGEST_CONVEX = 1e9
+"""Channels times weights of the largest linear decoder that L-BFGS fits: an evaluation takes four times as many
+operations in float64, and there are up to a thousand; its history of steps is a hundred times the weights."""
 _WORSE = 2  # λ are tried until so many in a row have scored worse
 _MAX_EPOCHS, _PATIENCE, _RATE = 300, 15, 1e-3
 _IN_MEMORY = 2 * 2**30
@@ -98,10 +103,17 @@ def fit_head(
     started = time.perf_counter()
     stored = [store_features(model, loader, dense=task.dense) for loader in loaders]
     fit = _Fit(model.decoder, task, stored[0], stored[1], classes, train, next(model.parameters()).device)
-    strength, iterations, tried = fit.linear() if linear else fit.adamw()
+    strength, iterations, tried = fit.linear() if linear and _work(model.decoder) <= LARGEST_CONVEX else fit.adamw()
     metrics, _ = fit.validate()
     model.decoder.zero_grad(set_to_none=True)  # the last fit's gradient is not to be part of the first training step
     return HeadStart(metrics, strength, iterations, time.perf_counter() - started, tried)
+
+
+def _work(decoder: nn.Module) -> int:
+    """Channels times weights of the last map's linear layer."""
+    head = cast(nn.Linear | nn.ConvTranspose2d, decoder.head)
+    channels = head.in_features if isinstance(head, nn.Linear) else head.in_channels
+    return channels * head.weight.numel()
 
 
 @torch.no_grad()
