@@ -251,8 +251,9 @@ def test_full_fine_tuning_trains_loads_and_merges(tmp_path, shallow, kind):
     assert torch.equal(logits, predict_logits(trained.model, given))
     saved = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
     assert saved.keys() == loaded.model.backbone.state_dict().keys()
-    assert saved["blocks.0.bn1.num_batches_tracked"] > 0
-    assert saved["blocks.4.layer4.0.bn3.running_mean"].any()
+    if not head_start:  # after one, epoch 0 takes part, and it may be the best on two images
+        assert saved["blocks.0.bn1.num_batches_tracked"] > 0
+        assert saved["blocks.4.layer4.0.bn3.running_mean"].any()
 
     merged = loaded.merge(tmp_path / "merged.safetensors")
     state = read_state(merged)
