@@ -15,13 +15,15 @@ from typer.testing import CliRunner
 
 import adapteo
 from adapteo import cli
-from adapteo.backbones import clay
+from adapteo.assembly import adapt_model
+from adapteo.backbones import clay, prithvi
 from adapteo.bands import HLS6
 from adapteo.data import _samples_burn_scars
 from adapteo.data.raster import Raster, write_image
 from adapteo.decoders.unet import UNet
 from adapteo.errors import ConfigError
 from adapteo.model import predict_logits
+from adapteo.peft.vit_adapter import ViTAdapter
 from adapteo.peft.vpt import VPT
 from adapteo.terratorch.checkpoints import load_state, read_checkpoint, split
 from adapteo.terratorch.data_out import _substring, labels
@@ -267,3 +269,28 @@ def test_the_commands(tmp_path, burns, monkeypatch):
     assert whole.exit_code == 0, whole.output
     assert whole.output.endswith("wrote mine.yaml\nwrote runs/mine\n")
     assert adapteo.load("runs/mine").run.method == fitted.run.method
+
+
+# ----------------------------------------------------------------------------------------- ViT-Adapter
+
+
+def test_a_vit_adapter_goes_out_and_comes_back(monkeypatch):
+    """TerraTorch's own needs CUDA; `tests/peft/test_vit_adapter.py` compares the tensors' names and the outputs."""
+    narrow = replace(prithvi.VARIANTS["2.0-300M"], dim=64, heads=4)
+    monkeypatch.setitem(prithvi.VARIANTS, "2.0-300M", narrow)
+    model, run, imagery = build("burns_adapter")
+    adapt_model(model, run, imagery.classes)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.05)
+    config, state, _ = export_model(run, model, imagery.classes, (SIDE, SIDE))
+    arguments = config["model"]["init_args"]["model_args"]
+    assert (arguments["backbone_vit_adapter"], arguments["necks"]) == (True, [])
+    assert (arguments["decoder"], arguments["decoder_upsampling_size"]) == ("LinearDecoder", 16)
+    assert not any(key.startswith(("model.encoder.cls_token", "model.encoder.norm.")) for key in state)
+    assert "model.encoder.spm.stem.0.weight" in state
+    again, _, _ = build("burns_adapter")
+    load_state(again, run, split(state), imagery.classes)
+    given = batch("burns_adapter", model, 1)
+    torch.testing.assert_close(predict_logits(again, given), predict_logits(model, given), rtol=0, atol=1e-6)
+    with pytest.raises(ConfigError, match="is `class_token: false` and the defaults"):
+        export_model(replace(run, method=ViTAdapter()), model, imagery.classes, (SIDE, SIDE))

@@ -337,3 +337,106 @@ def test_many_refusals_fit_in_five_lines(tmp_path):
 def test_a_data_module_that_is_not_known_is_one_refusal(tmp_path):
     refused(tmp_path, "flood_linear", ("data", {**module(), "class_path": "mine.DataModule"}),
             message="DataModule reads data that adapteo does not")  # fmt: skip
+
+
+# ---------------------------------------------------------------------------------- further vocabulary
+
+
+def test_the_vit_of_the_papers_baseline(tmp_path):
+    vit = "timm_vit_base_patch16_224.augreg_in21k_ft_in1k"
+    found = importing(
+        tmp_path, "flood_linear", (f"{ARGS}.backbone", vit), (f"{ARGS}.backbone_bands", None),
+        (f"{ARGS}.backbone_in_chans", 6), (f"{ARGS}.backbone_img_size", 512),
+        (f"{ARGS}.necks", [{"name": "SelectIndices", "indices": [-1]}]), ("model.init_args.freeze_backbone", False),
+    )  # fmt: skip
+    assert (found.run.backbone.model, found.run.backbone.last_norm) == (vit.removeprefix("timm_"), False)
+    assert found.run.train.bands == ("blue", "green", "red", "nir08", "swir16", "swir22")
+    differs = [line.key for line in found.lines if line.verdict == "differs"]
+    assert {f"{ARGS}.backbone", f"{ARGS}.backbone_img_size"} <= set(differs)
+    refused(
+        tmp_path, "flood_linear", (f"{ARGS}.backbone", vit), (f"{ARGS}.backbone_bands", None),
+        (f"{ARGS}.backbone_in_chans", 3), message="is not the number of bands",
+    )  # fmt: skip
+
+
+def test_dofa_says_whose_wavelengths_differ(tmp_path):
+    found = importing(
+        tmp_path, "chips_unet", (f"{ARGS}.backbone", "dofa_base_patch16_224"), (f"{ARGS}.backbone_bands", None),
+        (f"{ARGS}.backbone_model_bands", ["BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2"]),
+        (f"{ARGS}.backbone_out_indices", [2, 5, 8, 11]), (f"{ARGS}.necks.0.indices", [0, 1, 2, 3]),
+    )  # fmt: skip
+    assert (found.run.backbone.variant, found.run.backbone.positions) == ("base", "interpolated")
+    said = next(line.text for line in found.lines if line.verdict == "differs" and line.key == f"{ARGS}.backbone")
+    assert said == "wavelengths of nir08, swir22 are rounded there"
+    refused(
+        tmp_path, "flood_linear", (f"{ARGS}.backbone", "dofa_base_patch16_224"), (f"{ARGS}.backbone_bands", None),
+        (f"{ARGS}.necks.0.indices", [2]), message="the backbone gives 1 maps",
+    )  # fmt: skip
+
+
+def test_clay_on_chips_that_tell_no_distance(tmp_path):
+    found = importing(
+        tmp_path, "chips_unet", (f"{ARGS}.backbone", "timm_clay_v1_base"), (f"{ARGS}.backbone_img_size", 64),
+        (f"{ARGS}.decoder_channels", [64, 32, 16, 8]),
+    )  # fmt: skip
+    assert found.run.dataset.pixel_size == 1.0
+    assert found.run.train.bands is not None
+    assert any("rounded there" in line.text for line in found.lines)
+
+
+def test_the_older_factory_of_prithvi(tmp_path):
+    found = importing(
+        tmp_path, "heights_fcn", ("model.init_args.model_factory", "PrithviModelFactory"), (f"{ARGS}.necks", None),
+        (f"{ARGS}.backbone", "prithvi_vit_100"), (f"{ARGS}.backbone_pretrained", None),
+        (f"{ARGS}.backbone_num_frames", None), (f"{ARGS}.num_frames", 3), (f"{ARGS}.backbone_bands", None),
+        (f"{ARGS}.bands", ["BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2"]), (f"{ARGS}.in_channels", 6),
+    )  # fmt: skip
+    assert (found.run.backbone.variant, found.run.backbone.weights) == ("1.0-100M", "pretrained")
+    assert found.run.dataset.dates_per_file == 3
+
+
+def test_weights_from_a_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = (f"{ARGS}.backbone_ckpt_path", "weights/prithvi.pt")
+    found = importing(tmp_path, "flood_linear", given)
+    assert found.run.backbone.weights == "weights/prithvi.pt"
+    unread = importing(tmp_path, "flood_linear", given, (f"{ARGS}.backbone_pretrained", False))
+    assert unread.run.backbone.weights == "random"
+    assert next(line.verdict for line in unread.lines if line.key == given[0]) == "dropped"
+
+
+def test_labels_of_whole_patches(tmp_path):
+    found = importing(
+        tmp_path, "clay_lora_linear", ("model.class_path", "terratorch.tasks.MultiLabelClassificationTask"),
+        ("data.init_args.label", "classification"), (f"{ARGS}.decoder", "IdentityDecoder"),
+        (f"{ARGS}.decoder_num_classes", None), (f"{ARGS}.decoder_upsampling_size", None),
+        ("model.init_args.loss", "bce"),
+    )  # fmt: skip
+    assert (found.run.dataset.labels, found.run.task.losses) == ("multilabel", "bce")
+    assert found.run.decoder.upsampling is None
+    refused(tmp_path, "clay_lora_linear", ("data.init_args.label", "boxes"), message="label: is not known")
+    refused(tmp_path, "clay_lora_linear", ("data.init_args.use_metadata", "all"), message="use_metadata: is not known")
+
+
+def test_data_without_statistics_are_not_normalised(tmp_path):
+    found = importing(tmp_path, "chips_unet", ("data.init_args.means", None), ("data.init_args.stds", None))
+    assert set(found.run.train.statistics.values()) == {(0.0, 1.0)}
+    found = importing(tmp_path, "chips_unet", ("data.init_args.constant_scale", 10000))
+    assert found.run.dataset.scale == 1.0, "stored reflectance, which TerraTorch multiplies for means of thousands"
+    refused(tmp_path, "chips_unet", ("data.init_args.means", "means.yaml"), message="is no list of numbers")
+
+
+def test_defaults_of_lightning(tmp_path):
+    found = importing(
+        tmp_path, "flood_linear", ("trainer.max_epochs", None), ("trainer.callbacks.1.init_args.patience", None),
+        ("seed_everything", True), ("trainer.enable_checkpointing", False), ("trainer.accelerator", "gpu"),
+        ("model.init_args.lr", None), ("model.init_args.optimizer", None), ("model.init_args.class_names", None),
+    )  # fmt: skip
+    train = found.run.train
+    assert (train.epochs, train.patience, train.rate, train.weight_decay) == (1000, 3, 1e-3, 0.0)
+    assert train.accelerator == "cuda"
+    said = {line.key: line.verdict for line in found.lines}
+    assert (said["seed_everything"], said["trainer.enable_checkpointing"]) == ("differs", "differs")
+    refused(tmp_path, "flood_linear", ("trainer.accelerator", "tpu"), message="no such device here")
+    refused(tmp_path, "flood_linear", ("trainer.devices", [0, 1]), message="devices are counted here")
+    refused(tmp_path, "flood_linear", ("lr_scheduler", {"class_path": "StepLR"}), message="needs `optimizer` beside it")

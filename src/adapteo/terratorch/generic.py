@@ -20,6 +20,7 @@ _DEFAULT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), 
 _STORED = 20.0
 """A mean above this is of stored numbers (reflectance times 10,000, bytes), not of reflectance."""
 _HUNDREDTHS_OF_PERCENT = 1e-4
+_EDGES = "is continued by its edge to the right and below here, by reflection on all sides there"
 _NEUTRAL = {
     "embedding_input": ((False,), "embeddings are no images"),
     "tortilla_file": ((), "tortilla files are not read here"),
@@ -43,6 +44,7 @@ def folder(t: Translation, task: str, kind: str) -> tuple[str, ...]:
     fed = _bands(t)
     _frames(t)
     _labels(t, task)
+    t.note("(padding)", "differs", f"an image that the patch does not divide {_EDGES}")
     nothing = f"{INIT}.no_data_replace"
     if t.has(nothing):
         t.differ(nothing, f"missing pixels are the mean of their band here, a value of {t.get(nothing)} there")
