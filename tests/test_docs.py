@@ -237,7 +237,11 @@ def test_commands_and_targets_exist():
                 assert words[1] in targets, f"{page.name}: {line}"
             if words[:1] == ["adapteo"] and len(words) > 1 and words[1].isidentifier():
                 assert words[1] in commands, f"{page.name}: {line}"
-                known = {option for parameter in commands[words[1]].params for option in parameter.opts}
+                command = commands[words[1]]
+                if isinstance(command, typer.core.TyperGroup) and len(words) > 2:
+                    assert words[2] in command.commands, f"{page.name}: {line}"
+                    command = command.commands[words[2]]
+                known = {option for parameter in command.params for option in parameter.opts}
                 given = {word.strip("[]") for word in words if word.strip("[]").startswith("--")}
                 assert given <= known | {"--help", "--debug"}, f"{page.name}: {line}"
 

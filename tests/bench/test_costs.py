@@ -66,11 +66,11 @@ def test_nothing_without_values_stays_behind(setting):
     """Clay remembers its tables of positions."""
     cell = of("clay-v1-6", "lora")
     run = replace_weights(run_of(cell, setting, None))
-    Step(run, costs._model(run), 32, 2).run()
+    Step(run, costs._model(run), 32, 2).run(Memory())
     count(cell, setting)
     model = costs._model(run)
     step = Step(run, model, 32, 2)
-    step.run()
+    step.run(Memory())
     assert all(torch.isfinite(p).all() for p in model.parameters())
 
 
