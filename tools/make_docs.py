@@ -195,7 +195,7 @@ def _plural(words: str) -> str:
 
 
 def _commands() -> Iterator[str]:
-    for name, command in typer.main.get_command(app).commands.items():
+    for name, command in _flat(typer.main.get_command(app)):
         usage = " ".join(piece for parameter in command.params if (piece := _usage(parameter)))
         yield f"## adapteo {name}"
         yield f"```sh\nadapteo {name} {usage}".rstrip() + "\n```"
@@ -203,6 +203,15 @@ def _commands() -> Iterator[str]:
         options = [p for p in command.params if p.help]
         if options:
             yield "\n".join(f"- `{_call(p)}`: {p.help}" for p in options)
+
+
+def _flat(group: Any) -> Iterator[tuple[str, Any]]:
+    """Commands by name, those of a group behind its own name."""
+    for name, command in group.commands.items():
+        if isinstance(command, typer.core.TyperGroup):
+            yield from ((f"{name} {inner}", found) for inner, found in _flat(command))
+        else:
+            yield name, command
 
 
 def _usage(parameter: Any) -> str:
