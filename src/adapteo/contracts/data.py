@@ -1,12 +1,20 @@
-"""What is measured: samples, batches, labelled datasets, and the statistics that normalise them."""
+"""What is measured: samples, batches, labelled datasets, and the statistics that normalise them.
+
+No torch is imported here: whoever only looks at scenes and labels (`adapteo init`, `adapteo check`) does without it.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_TENSORS = ("images", "target", "dates", "latlon")
 
 
 @dataclass
@@ -44,20 +52,20 @@ class Batch:
         keys: sample keys, for reports.
     """
 
-    images: Tensor
-    target: Tensor | None = None
-    dates: Tensor | None = None
-    latlon: Tensor | None = None
+    images: "Tensor"
+    target: "Tensor | None" = None
+    dates: "Tensor | None" = None
+    latlon: "Tensor | None" = None
     gsd: float = 10.0
     keys: tuple[str, ...] = ()
 
-    def to(self, device: torch.device | str) -> "Batch":
+    def to(self, device: "torch.device | str") -> "Batch":
         """Move every tensor to a device."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {k: v.to(device, non_blocking=True) if isinstance(v, Tensor) else v for k, v in moved.items()}
-        return Batch(**moved)
+        having = {f.name: getattr(self, f.name) for f in fields(self)}
+        moved = {name: having[name].to(device, non_blocking=True) for name in _TENSORS if having[name] is not None}
+        return Batch(**having | moved)
 
-    def with_images(self, images: Tensor) -> "Batch":
+    def with_images(self, images: "Tensor") -> "Batch":
         """Return the same batch with other images."""
         return replace(self, images=images)
 
@@ -168,8 +176,8 @@ class Normalisation:
     std: tuple[float, ...]
     source: str = "pretraining"
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: "Tensor") -> "Tensor":
         """Normalise ``(b, t, c, h, w)``; missing values become 0, the mean of their band."""
         mean = images.new_tensor(self.mean).view(1, 1, -1, 1, 1)
         std = images.new_tensor(self.std).view(1, 1, -1, 1, 1)
-        return torch.nan_to_num((images - mean) / std, nan=0.0, posinf=0.0, neginf=0.0)
+        return ((images - mean) / std).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
