@@ -194,6 +194,21 @@ class Survey(Dataset):
     # ---------------------------------------------------------------------------------- what is there
 
     @property
+    def scenes_found(self) -> tuple[SceneFile, ...]:
+        """What is known of each scene before it is read."""
+        return self._scenes
+
+    @property
+    def labels_read(self) -> Labels:
+        """The labels as they were drawn, without what cannot be used."""
+        return self._labels
+
+    @property
+    def plan(self) -> Plan:
+        """Which windows are samples, of which part, and what their labels are."""
+        return self._plan
+
+    @property
     def _how(self) -> SurveySplits:
         return self.splits or SurveySplits()
 
