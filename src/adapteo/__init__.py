@@ -31,7 +31,7 @@ def fit(
     """Train what a configuration describes.
 
     Args:
-        configuration: a YAML file, the same as a mapping, or a `adapteo.config.Run`.
+        configuration: a YAML file, a project folder, the same as a mapping, or a `adapteo.config.Run`.
         overrides: ``train.rate=3e-4``, ``method=lora``; later ones win.
         resume: go on where a stopped run left off.
         show: print progress on standard error.
@@ -55,11 +55,12 @@ def fit(
 
 
 def load(folder: str | Path) -> "FittedRun":
-    """Open the folder of a finished run.
+    """Open the folder of a finished run, or a project folder with one.
 
     Raises:
         ConfigError: when it is no such folder.
         WeightsError: when the adapter in it does not fit.
     """
-    fitted: FittedRun = import_module("adapteo.experiment").load(Path(folder))
+    place = import_module("adapteo.project").run_folder(folder)
+    fitted: FittedRun = import_module("adapteo.experiment").load(place)
     return fitted

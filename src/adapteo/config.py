@@ -15,6 +15,7 @@ from adapteo import _schema, _yaml, registry
 from adapteo._yaml import Document, Origin, Trail
 from adapteo.contracts import BackboneSpec, Dataset, DecoderSpec, Method, Task
 from adapteo.errors import ConfigError, closest
+from adapteo.project import project
 
 
 @dataclass(frozen=True)
@@ -150,16 +151,20 @@ def load(source: str | Path | Mapping[str, object], overrides: Sequence[str] = (
     """Read and check a configuration.
 
     Args:
-        source: a YAML file, or the same as a mapping. Each of ``dataset``, ``backbone``, ``method``, ``decoder`` and
-            ``task`` is a name (``unet``), a mapping of ``name`` and the fields of that entry's dataclass, or (in a
-            mapping) the dataclass itself. Paths of the dataset and local weights are relative to the file's folder;
-            ``out`` and paths in overrides to the current one.
+        source: a YAML file, a project folder, or the same as a mapping. Each of ``dataset``, ``backbone``, ``method``,
+            ``decoder`` and ``task`` is a name (``unet``), a mapping of ``name`` and the fields of that entry's
+            dataclass, or (in a mapping) the dataclass itself. Paths of the dataset and local weights are relative to
+            the file's folder; ``out`` and paths in overrides to the current one.
         overrides: ``train.rate=3e-4``, ``method.rank=8``, ``method=lora``; later ones win.
 
     Raises:
         ConfigError: says which line holds what, what is allowed there and what is closest.
     """
-    document = _from_mapping(source) if isinstance(source, Mapping) else _yaml.read(Path(source))
+    if isinstance(source, Mapping):
+        document, run_folder = _from_mapping(source), Path("runs", "configuration")
+    else:
+        file, run_folder = project(source)
+        document = _yaml.read(file)
     for text in overrides:
         _override(document, text)
     for key in document.root:
@@ -167,7 +172,7 @@ def load(source: str | Path | Mapping[str, object], overrides: Sequence[str] = (
             place = document.origin((key,)).place
             raise ConfigError(f"{place}: there is no key '{key}'{closest(key, _KEYS)}", allowed=_KEYS)
     entries = {key: _entry(document, key) for key in _CONTRACTS if key != "task"}
-    train, out = _train(document), _out(document)
+    train, out = _train(document), _out(document, run_folder)
     task = document.root.get("task") or {}
     if isinstance(task, dict) and "name" not in task:  # a fact that the dataset knows is not asked of the user
         document.root["task"] = {"name": entries["dataset"].task, **task}
@@ -263,8 +268,8 @@ def _train(document: Document) -> Train:
     return train
 
 
-def _out(document: Document) -> Path:
-    given = document.root.get("out", f"runs/{Path(document.name).stem}")
+def _out(document: Document, default: Path) -> Path:
+    given = document.root.get("out", str(default))
     if not isinstance(given, str) or not given:
         raise ConfigError(f"{document.origin(('out',)).place}: out is {given!r}", allowed=["the path of a folder"])
     return Path(given).expanduser()

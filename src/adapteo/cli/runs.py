@@ -12,14 +12,17 @@ from adapteo.cli.app import app, reported
 @app.command()
 @reported()
 def fit(
-    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML file of the run.", show_default=False)],
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="YAML file of the run, or project folder.", show_default=False)
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="KEY=VALUE", help="Change keys, e.g. train.rate=3e-4 method=lora."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run left off.")] = False,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the run (default: runs/ and the name of the YAML file).")
+        Path | None,
+        typer.Option(help="Folder of the run (default: run/ in the project, or runs/ and the YAML's name)."),
     ] = None,
 ) -> None:
     """Train what a YAML file describes."""
@@ -27,7 +30,7 @@ def fit(
 
 
 _Run = Annotated[
-    Path, typer.Argument(metavar="RUN", help="Folder of a finished run, e.g. runs/flood.", show_default=False)
+    Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or of its project.", show_default=False)
 ]
 
 
