@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Protocol
 
 import numpy as np
 import shapely
@@ -15,6 +17,26 @@ from adapteo.data.vector import Labels
 from adapteo.errors import DataError
 
 _KEPT = 16  # labelled pixels of a window that go into the variogram
+
+
+class Drawn(Protocol):
+    """Labels that can be put into windows of scenes: drawn shapes, or rasters."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of the class index."""
+
+    def window(self, scene: SceneFile, row: int, col: int, size: int) -> np.ndarray:
+        """Class indices ``(size, size)`` of a window; `IGNORE` without a label, and outside the scene."""
+
+    def squares(self, scene: SceneFile, size: int) -> list[tuple[int, int]]:
+        """Windows in which there can be a label: row and column, in windows, on the common grid; sorted."""
+
+    def shared(self, scenes: Sequence[SceneFile]) -> list[tuple[int, int]]:
+        """Pairs of scenes, by position, that show the same labels."""
+
+    def missed(self, scenes: Sequence[SceneFile]) -> DataError:
+        """What to say when no label lies in a scene."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +61,26 @@ class Drawing:
         out[max(0, scene.shape[0] - row) :], out[:, max(0, scene.shape[1] - col) :] = IGNORE, IGNORE
         return out
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """See `Drawn`."""
+        return self.labels.classes
+
+    def squares(self, scene: SceneFile, size: int) -> list[tuple[int, int]]:
+        """Windows that the bounding box of a label touches."""
+        labels = self.labels if self.line_width is None else self.labels.widened(self.line_width)
+        bounds = shapely.bounds(labels.to_crs(scene.crs).geometry).reshape(-1, 4)
+        return squares_of(scene, bounds, self.point_radius + 1, size)
+
+    def shared(self, scenes: Sequence[SceneFile]) -> list[tuple[int, int]]:
+        """See `Drawn`."""
+        features = [set(shown(scene, self.labels).tolist()) for scene in scenes]
+        return [(i, j) for i, j in combinations(range(len(scenes)), 2) if features[i] & features[j]]
+
+    def missed(self, scenes: Sequence[SceneFile]) -> DataError:
+        """See `Drawn`."""
+        return _missed(scenes, self.labels)
+
 
 @dataclass(frozen=True, eq=False)
 class Cell:
@@ -62,7 +104,7 @@ class Cell:
     codes: np.ndarray
 
 
-def find_cells(scenes: Sequence[SceneFile], drawing: Drawing, size: int) -> list[Cell]:
+def find_cells(scenes: Sequence[SceneFile], drawing: Drawn, size: int) -> list[Cell]:
     """Draw the labels into each scene, window by window, where there can be any.
 
     Raises:
@@ -70,7 +112,7 @@ def find_cells(scenes: Sequence[SceneFile], drawing: Drawing, size: int) -> list
     """
     cells = []
     for number, scene in enumerate(scenes):
-        for square in _candidates(scene, drawing, size):
+        for square in drawing.squares(scene, size):
             row, col = (square[i] * size - scene.origin[i] for i in (0, 1))
             target = drawing.window(scene, row, col, size)
             ys, xs = np.nonzero(target != IGNORE)
@@ -78,31 +120,42 @@ def find_cells(scenes: Sequence[SceneFile], drawing: Drawing, size: int) -> list
                 kept = np.random.default_rng([abs(row), abs(col)]).permutation(ys.size)[:_KEPT]
                 codes = target[ys, xs]
                 pixels = np.column_stack([xs[kept] + square[1] * size, ys[kept] + square[0] * size])
-                counts = np.bincount(codes, minlength=len(drawing.labels.classes))
+                counts = np.bincount(codes, minlength=len(drawing.classes))
                 cells.append(Cell(number, row, col, square, counts, pixels, codes[kept]))
     if not cells:
-        raise _missed(scenes, drawing.labels)
+        raise drawing.missed(scenes)
     return cells
 
 
 def shown(scene: SceneFile, labels: Labels) -> np.ndarray:
     """Features of the file (`Labels.rows`) that touch a scene."""
     here = labels.to_crs(scene.crs)
-    height, width = scene.shape
-    corners = [scene.place(row, col)[2::3] for row, col in ((0, 0), (0, width), (height, width), (height, 0))]
+    corners = shapely.get_coordinates(outline(scene))[:-1].tolist()
     found = [here.touching([(x - 360.0 * turn, y) for x, y in corners]) for turn in _turns(scene)]
     return np.unique(here.rows[np.concatenate(found)])
+
+
+def outline(scene: SceneFile) -> shapely.Polygon:
+    """Edge of a scene in its own coordinates."""
+    height, width = scene.shape
+    return shapely.Polygon(
+        [scene.place(row, col)[2::3] for row, col in ((0, 0), (0, width), (height, width), (height, 0))]
+    )
 
 
 def _turns(scene: SceneFile) -> tuple[int, ...]:
     return (-1, 0, 1) if is_geographic(scene.crs) else (0,)
 
 
-def _candidates(scene: SceneFile, drawing: Drawing, size: int) -> list[tuple[int, int]]:
-    """Windows that the bounding box of a label touches."""
-    labels = drawing.labels if drawing.line_width is None else drawing.labels.widened(drawing.line_width)
-    bounds = shapely.bounds(labels.to_crs(scene.crs).geometry).reshape(-1, 4)
-    margin = drawing.point_radius + 1
+def squares_of(scene: SceneFile, bounds: np.ndarray, margin: float, size: int) -> list[tuple[int, int]]:
+    """Windows of a scene, on the common grid, that boxes ``(n, 4)`` in its coordinates touch.
+
+    Args:
+        scene: see above.
+        bounds: left, bottom, right, top.
+        margin: pixels around the boxes.
+        size: side of a window.
+    """
     squares: set[tuple[int, int]] = set()
     for top, left, bottom, right in _pixel_boxes(scene, bounds):
         top, left = max(0, int(top - margin)), max(0, int(left - margin))

@@ -12,7 +12,7 @@ from adapteo._ignore import IGNORE
 from adapteo.data._blocks import in_box
 from adapteo.data._blocks_fit import Range, autocorrelation_range
 from adapteo.data._survey_buffer import Rect, bearable, near, rect_of
-from adapteo.data._survey_cells import Cell, Drawing, find_cells, shown
+from adapteo.data._survey_cells import Cell, Drawing, Drawn, find_cells
 from adapteo.data._survey_scenes import SceneFile, grid_name
 from adapteo.data._survey_splits import PARTS, SurveySplits, deal_units, listed
 from adapteo.data.raster import latlon_of_centre
@@ -49,7 +49,7 @@ class Labelling:
 
     scenes: tuple[SceneFile, ...]
     chip: int
-    drawing: Drawing
+    drawing: Drawn
     by_region: Drawing | None = None
     home: Mapping[str, str] = field(default_factory=dict)
     buffer: float = 0.0
@@ -96,13 +96,14 @@ class Planner:
     """Makes a `Plan`."""
 
     def __init__(
-        self, scenes: Sequence[SceneFile], drawing: Drawing, splits: SurveySplits, chip: int, stride: int
+        self, scenes: Sequence[SceneFile], drawing: Drawn, splits: SurveySplits, chip: int, stride: int
     ) -> None:
         self.scenes, self.drawing, self.splits = tuple(scenes), drawing, splits
         self.chip, self.stride = chip, stride
         self.notes: list[str] = []
         self.by_region: Drawing | None = None
         if splits.by == "region":
+            assert isinstance(drawing, Drawing), "masks have no regions, see Survey"
             column = drawing.labels.columns[splits.column]
             names, codes = np.unique(column, return_inverse=True)
             regions = replace(drawing.labels, codes=codes.astype(np.int64), classes=tuple(map(str, names)))
@@ -144,18 +145,16 @@ class Planner:
         """Number of the family of each scene: scenes that show the same labels belong together."""
         family = list(range(len(self.scenes)))
         having = sorted({cell.scene for cell in cells})
-        features = {i: set(shown(self.scenes[i], self.drawing.labels).tolist()) for i in having}
-        for n, i in enumerate(having):
-            for j in having[n + 1 :]:
-                if features[i] & features[j]:
-                    one, other = self.scenes[i], self.scenes[j]
-                    if self.splits.by in ("block", "random") and one.grid != other.grid:
-                        raise DataError(
-                            f"{one.path.name} ({grid_name(one)}) and {other.path.name} ({grid_name(other)}) show the "
-                            "same labels on different grids of pixels, so that blocks cannot keep them apart",
-                            fix="set `splits: {by: scene}` or `by: region`, or bring them to one grid with gdalwarp",
-                        )
-                    family = [family[i] if f == family[j] else f for f in family]
+        for m, n in self.drawing.shared([self.scenes[i] for i in having]):
+            i, j = having[m], having[n]
+            one, other = self.scenes[i], self.scenes[j]
+            if self.splits.by in ("block", "random") and one.grid != other.grid:
+                raise DataError(
+                    f"{one.path.name} ({grid_name(one)}) and {other.path.name} ({grid_name(other)}) show the same "
+                    "labels on different grids of pixels, so that blocks cannot keep them apart",
+                    fix="set `splits: {by: scene}` or `by: region`, or bring them to one grid with gdalwarp",
+                )
+            family = [family[i] if f == family[j] else f for f in family]
         return family
 
     def _sizes(self, cells: Sequence[Cell]) -> tuple[Range | None, int, float]:

@@ -34,8 +34,8 @@ from adapteo.files import replacing, unwritable
 
 _CACHE = 64 * 2**20  # bytes of decoded blocks that GDAL keeps while a scene or a map is open, unless told otherwise
 __all__ = [
-    "TILE", "Layout", "MapWriter", "Raster", "Scene", "block_cache", "latlon_of_centre", "open_map", "open_scene",
-    "pixel_size", "read_raster",
+    "TILE", "Layout", "MapWriter", "Raster", "Scene", "block_cache", "explained", "latlon_of_centre", "open_map",
+    "open_scene", "pixel_size", "read_raster",
 ]  # fmt: skip
 _METRES_PER_DEGREE = 111_319.49  # on the equator of WGS84: 2 pi 6,378,137 m / 360
 
@@ -93,7 +93,7 @@ def read_raster(path: str | Path, indexes: Sequence[int] | None = None, masked: 
         return _read_picture(path, indexes, masked)
     with _open(path) as file:
         wanted = _check_indexes(path, file.count, indexes)
-        with _explained(path):
+        with explained(path):
             array = _read_float(file, wanted, None) if masked else file.read(wanted)
         crs, transform = _place(file)
         names = tuple(file.descriptions[i - 1] or None for i in wanted)
@@ -174,7 +174,7 @@ class Scene:
             DataError: no such band, or the file is damaged here.
         """
         wanted = _check_indexes(self.path, self.count, indexes)
-        with _explained(self.path), self._lock:
+        with explained(self.path), self._lock:
             return _read_float(self.file, wanted, Window(col, row, width, height), out)
 
     def block_bytes(self, height: int, width: int, indexes: Sequence[int]) -> int:
@@ -348,7 +348,7 @@ def _read_float(
 
 
 def _read_picture(path: Path, indexes: Sequence[int] | None, masked: bool) -> Raster:
-    with _explained(path):
+    with explained(path):
         bands, names = read_picture(path)
     wanted = _check_indexes(path, len(bands), indexes)
     array = np.ascontiguousarray(bands[[i - 1 for i in wanted]])
@@ -377,7 +377,7 @@ def _open(path: Path) -> Iterator[DatasetReader]:
     # Not `catch_warnings`, which swaps the process's filters and is not thread-safe before Python 3.14.
     if not any(item[2] is NotGeoreferencedWarning for item in warnings.filters):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-    with _explained(path):
+    with explained(path):
         file = rasterio.open(path)
     with file:
         yield file
@@ -418,7 +418,7 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turn what GDAL and Pillow raise into one error that names the file and what to do."""
     try:
         yield

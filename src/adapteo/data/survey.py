@@ -12,7 +12,8 @@ import numpy as np
 from adapteo.bands import resolve_all
 from adapteo.contracts import Dataset, Sample
 from adapteo.data._images import Header, bands_of
-from adapteo.data._survey_cells import Drawing
+from adapteo.data._mask_labels import MaskLabels, are_masks, read_masks
+from adapteo.data._survey_cells import Drawing, Drawn
 from adapteo.data._survey_plan import Plan, Planner
 from adapteo.data._survey_scenes import SceneFile, find_scenes, overview
 from adapteo.data._survey_splits import SurveySplits
@@ -24,7 +25,7 @@ from adapteo.errors import ConfigError, DataError, closest
 
 @dataclass(frozen=True)
 class Survey(Dataset):
-    """Your own scenes, and polygons, lines or points drawn on them in a GIS.
+    """Your own scenes, and polygons, lines or points drawn on them in a GIS, or masks.
 
     A scene is one GeoTIFF or VRT with all bands. Windows with a label are the samples; what has no label is ignored,
     it is not a class. Labels may be in another coordinate system than the scenes.
@@ -32,10 +33,14 @@ class Survey(Dataset):
     Attributes:
         root: folder that all other paths are relative to.
         scenes: patterns of the image files, e.g. ``scenes/*.tif``.
-        labels: GeoPackage, GeoJSON, Shapefile, GeoParquet, or CSV with coordinates.
-        class_column: column of the label file with the class.
+        labels: GeoPackage, GeoJSON, Shapefile, GeoParquet, or CSV with coordinates; or rasters with a class value in
+            each pixel: files, patterns such as ``masks/*.tif``, or a folder. Such masks may have another grid than the
+            scenes; they belong to the scene whose name they have, else to those in whose place they lie.
+        class_column: column of the label file with the class; masks have none.
         class_names: in the order of the class indices, as they are in the column, or a mapping of what is in the column
-            to names; by default all that is in the column, sorted.
+            to names; by default all that is in the column, sorted. For masks: a mapping of values to names, or names of
+            0, 1, …; by default what the files (or a QGIS style beside them) call their values.
+        ignore_values: of masks, that are no class; null for 255 and the files' nodata, unless they have a name.
         layer: of the label file, where it has several.
         labels_crs: coordinate system of the label file (EPSG code), where it does not say its own, or a wrong one.
 
@@ -55,9 +60,10 @@ class Survey(Dataset):
 
     root: str
     scenes: str | tuple[str, ...]
-    labels: str
-    class_column: str
+    labels: str | tuple[str, ...]
+    class_column: str = ""
     class_names: tuple[str, ...] | Mapping[str, str] = ()
+    ignore_values: tuple[int, ...] | None = None
     layer: str | None = None
     labels_crs: str | None = None
 
@@ -109,7 +115,7 @@ class Survey(Dataset):
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names."""
-        return self._labels.classes
+        return self._drawing.classes
 
     @property
     def task(self) -> str:
@@ -122,9 +128,16 @@ class Survey(Dataset):
         return self._scenes[0].gsd
 
     @property
+    def colours(self) -> Mapping[int, tuple[int, int, int]] | None:
+        """Those of the masks, where they have one for each class."""
+        return self._labels.colours if isinstance(self._labels, MaskLabels) else None
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What labels were left out or repaired, and how they were divided."""
         read = self._labels
+        if isinstance(read, MaskLabels):
+            return *read.notes, *self._plan.notes
         repaired = (f"{read.repaired} invalid geometries were repaired",) if read.repaired else ()
         dropped = (f"left out: {'; '.join(read.dropped)}",) if read.dropped else ()
         return (*(f"{read.path.name}: {note}" for note in (*repaired, *dropped, *read.doubts)), *self._plan.notes)
@@ -186,7 +199,9 @@ class Survey(Dataset):
     def fingerprint(self) -> str:
         """Hash of every file's name, size and time, and of all that decides what `read` returns."""
         digest = hashlib.blake2b(repr(self).encode(), digest_size=16)
-        for path in (*(scene.path for scene in self._scenes), self._labels.path):
+        read = self._labels
+        labels = read.paths if isinstance(read, MaskLabels) else (read.path,)
+        for path in (*(scene.path for scene in self._scenes), *labels):
             stat = path.stat()
             digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()
@@ -199,7 +214,7 @@ class Survey(Dataset):
         return self._scenes
 
     @property
-    def labels_read(self) -> Labels:
+    def labels_read(self) -> Labels | MaskLabels:
         """The labels as they were drawn, without what cannot be used."""
         return self._labels
 
@@ -221,8 +236,22 @@ class Survey(Dataset):
         return find_scenes(self._folder, (self.scenes,) if isinstance(self.scenes, str) else self.scenes)
 
     @cached_property
-    def _labels(self) -> Labels:
+    def _labels(self) -> Labels | MaskLabels:
         names = self.class_names
+        if are_masks(self._folder, self.labels):
+            if self._how.by == "region":
+                raise ConfigError(
+                    "splits.by is 'region', but masks have no column with the region",
+                    allowed=["block", "scene", "date", "random"],
+                    fix="divide by scene, and name the scenes of each part",
+                )
+            return read_masks(self._folder, self.labels, self._scenes, names, self.ignore_values)
+        if not isinstance(self.labels, str):
+            raise ConfigError(f"labels is {list(self.labels)}", allowed=["one vector file", "several masks"])
+        if not self.class_column:
+            raise ConfigError(
+                "class_column is missing", fix=f"name the column of {self.labels} with the class in the dataset section"
+            )
         return read_labels(
             self._folder / self.labels,
             self.class_column,
@@ -233,9 +262,13 @@ class Survey(Dataset):
         )
 
     @cached_property
+    def _drawing(self) -> Drawn:
+        read = self._labels
+        return read if isinstance(read, MaskLabels) else Drawing(read, self.point_radius, self.line_width)
+
+    @cached_property
     def _plan(self) -> Plan:
-        drawing = Drawing(self._labels, self.point_radius, self.line_width)
-        return Planner(self._scenes, drawing, self._how, self.chip, self.stride or self.chip).plan()
+        return Planner(self._scenes, self._drawing, self._how, self.chip, self.stride or self.chip).plan()
 
     @cached_property
     def _offsets(self) -> tuple[float, ...]:
