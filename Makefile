@@ -37,7 +37,8 @@ format: $(DEV_STAMP)  ## put the code into shape
 bench: $(DEV_STAMP)  ## speed and memory, as ratios against peers
 	$(BIN)/python -m benchmarks
 
-docs: $(DEV_STAMP)  ## write docs/reference anew from the docstrings
+docs: $(DEV_STAMP)  ## write docs/reference anew from the docstrings, and what backbones were pre-trained on
+	$(BIN)/python tools/make_imagery.py
 	$(BIN)/python tools/make_docs.py
 
 $(VENV)/bin/pip:
