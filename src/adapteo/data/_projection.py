@@ -50,6 +50,30 @@ def same_crs(one: str, other: str) -> bool:
     return one == other or bool(_system(one).equals(_system(other), ignore_axis_order=True))
 
 
+def unit_metres(crs: str) -> float | None:
+    """Metres of one unit of the coordinates; None when they are degrees or have no place on Earth."""
+    system = _system(crs)
+    return None if system.is_geographic or system.geodetic_crs is None or not system.axis_info else _unit(crs)
+
+
+def on_ellipsoid(xy: np.ndarray, crs: str) -> np.ndarray | None:
+    """Place of points ``(n, 2)`` in space ``(n, 3)``, metres from the centre of the Earth, on the ellipsoid of ``crs``.
+
+    Not finite where the system is not defined; None when it has no place on Earth.
+    """
+    system = _system(crs)
+    if system.geodetic_crs is None or system.ellipsoid is None:
+        return None
+    way = pyproj.Transformer.from_crs(system, system.geodetic_crs, always_xy=True)
+    lon, lat = np.radians(np.stack(way.transform(xy[:, 0], xy[:, 1])))
+    lat = np.where(np.isfinite(lat), lat, np.nan)
+    a, b = system.ellipsoid.semi_major_metre, system.ellipsoid.semi_minor_metre
+    across = a**2 / np.hypot(a * np.cos(lat), b * np.sin(lat))  # radius of curvature across the meridian
+    lon = np.where(np.isfinite(lon), lon, np.nan)
+    flat = across * np.cos(lat)
+    return np.stack([flat * np.cos(lon), flat * np.sin(lon), across * (b / a) ** 2 * np.sin(lat)], -1)
+
+
 def reproject(geometry: np.ndarray, source: str, target: str) -> Parts:
     """Move simple parts to another coordinate system.
 

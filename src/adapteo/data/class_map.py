@@ -1,0 +1,117 @@
+"""A class map on disk: its legend, its pixels strip by strip, the size of its pixels on the ground. No torch."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from adapteo.data._pixel_area import Areas, pixel_areas
+from adapteo.data._polygonise import Legend, outlines, read_legend, read_strips, write_numbers
+from adapteo.data.patches import Patches
+from adapteo.errors import DataError
+
+_PIXELS = 2**21
+"""Of a strip, about: what is worked on at a time, some 20 bytes for each."""
+
+
+@dataclass(frozen=True)
+class ClassMap:
+    """A GeoTIFF (or what else GDAL reads) with one band of class codes.
+
+    Attributes:
+        path: the file.
+        legend: its size, place, names and colours.
+        rows: of a strip; None for as many as make two million pixels.
+    """
+
+    path: Path
+    legend: Legend
+    rows: int | None = None
+
+    @classmethod
+    def open(cls, path: str | Path) -> "ClassMap":
+        """Look at a map.
+
+        Raises:
+            DataError: it cannot be read, has several bands, or holds no whole numbers.
+        """
+        return cls(Path(path), read_legend(Path(path)))
+
+    def strips(self) -> Iterator[np.ndarray]:
+        """Codes ``(h, width)`` int32 from top to bottom, -1 where nothing was mapped.
+
+        Raises:
+            DataError: the file is damaged, or has a code below 0.
+        """
+        yield from read_strips(self.path, self._rows)
+
+    @property
+    def _rows(self) -> int:
+        return self.rows or max(1, _PIXELS // self.legend.shape[1])
+
+    @cached_property
+    def areas(self) -> Areas | None:
+        """Area of pixels on the ground; None when the map has no place on Earth."""
+        if self.legend.crs is None or self.legend.transform is None:
+            return None
+        return pixel_areas(self.legend.crs, self.legend.transform, self.legend.shape)
+
+    def weights(self) -> Iterator[np.ndarray]:
+        """Whole numbers ``(h, width)`` that are proportional to the area of pixels: times `weight_unit` it is m².
+
+        Whole numbers, because their sums do not depend on the order.
+        """
+        height, width = self.legend.shape
+        for top in range(0, height, self._rows):
+            count = min(self._rows, height - top)
+            if self.areas is None or self.areas.uniform:
+                yield np.ones((count, width))
+            else:
+                yield np.rint(self.areas.at(top, count) / self.weight_unit)
+
+    @property
+    def weight_unit(self) -> float:
+        """Square metres that a weight of 1 stands for; 1 (a pixel) when the map has no place on Earth."""
+        if self.areas is None:
+            return 1.0
+        return self.areas.nominal if self.areas.uniform else self.areas.nominal * 2.0**-20
+
+    def sizes(self) -> dict[int, tuple[int, float]]:
+        """Pixels and square metres (pixels again, without a place) of each code, ascending; -1 for what is missing."""
+        pixels: dict[int, int] = {}
+        units: dict[int, int] = {}
+        for strip, weight in zip(self.strips(), self.weights(), strict=True):
+            found, index, count = np.unique(strip, return_inverse=True, return_counts=True)
+            sums = np.bincount(index.ravel(), weight.ravel()).astype(np.int64)
+            for code, number, total in zip(found.tolist(), count.tolist(), sums.tolist(), strict=True):
+                pixels[code] = pixels.get(code, 0) + number
+                units[code] = units.get(code, 0) + total
+        return {code: (pixels[code], units[code] * self.weight_unit) for code in sorted(pixels)}
+
+    def outlines(self, patches: Patches) -> tuple[np.ndarray, np.ndarray]:
+        """Polygons around the patches in pixel coordinates (x = column, y = row of corners), and their patches.
+
+        A patch whose pixels touch at corners has several; what is missing has none. In the order of the patches.
+        """
+        with tempfile.TemporaryDirectory(prefix="adapteo-") as folder:
+            numbers = Path(folder) / "patches.tif"
+            missing = patches.codes < 0
+            strips = (np.where(missing[strip], -1, strip) for strip in patches.number(self.strips))
+            write_numbers(numbers, strips, self.legend.shape)
+            return outlines(numbers)
+
+
+def check_codes(wanted: Sequence[str], names: dict[int, str], path: Path) -> set[int]:
+    """Codes of classes that are given by name or code.
+
+    Raises:
+        DataError: there is no such class.
+    """
+    known = {name: code for code, name in names.items()} | {str(code): code for code in names}
+    for name in wanted:
+        if name not in known:
+            raise DataError(f"{path} has no class '{name}'", allowed=names.values())
+    return {known[name] for name in wanted}

@@ -1,0 +1,121 @@
+"""From a class map to polygons that a GIS shows with the colours of the map.
+
+polygons("map.tif", "map.gpkg", minimum_area=0.5, simplify=1.0)
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import shapely
+
+from adapteo.data.class_map import ClassMap, check_codes
+from adapteo.data.patches import find, sieve
+from adapteo.data.vector import Style, write_polygons
+from adapteo.errors import ConfigError, DataError
+
+__all__ = ["polygons"]
+_HECTARE = 10_000.0  # square metres
+
+
+def polygons(
+    map_file: str | Path,
+    out: str | Path,
+    *,
+    minimum_area: float = 0.0,
+    simplify: float = 0.0,
+    connectivity: int = 4,
+    leave_out: Sequence[str] = (),
+) -> Path:
+    """Write the patches of a class map as a GeoPackage with the columns code, class and area_ha.
+
+    What has no class (nodata) becomes no polygon, and polygons neither overlap nor leave gaps, simplified or not.
+    The map is read in strips; in memory are its polygons: about 1 kB for each, and 40 bytes for each of their corners,
+    half of them before `minimum_area` has taken the small ones away.
+
+    Args:
+        map_file: GeoTIFF with one band of class codes; the names of classes are its tags ``CLASS_0`` …, colours its
+            colour table.
+        out: a name that ends in ``.gpkg``.
+        minimum_area: hectares. A smaller patch takes the class of the neighbour with which it shares the longest
+            border, smallest patches first; an island in nodata stays. See `adapteo.data.patches.sieve`.
+        simplify: pixels; 0 keeps the corners of pixels, 1 makes lines of their steps. Lines between polygons are
+            simplified once for both sides (Visvalingam and Whyatt 1993, doi:10.1179/000870493786962263: what goes is
+            corners whose triangle with the neighbouring ones has an area below the square of this). Areas in the table
+            are those of the pixels, before.
+        connectivity: 4, or 8: pixels that touch at a corner are one patch, which is then a multi-polygon.
+        leave_out: names or codes of classes that get no polygon, e.g. the background; after small patches were merged.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        ConfigError: an option is out of range, or needs a newer shapely.
+        DataError: the map cannot be read or holds no classes, there is no such class, the disk is full.
+    """
+    if connectivity not in (4, 8):
+        raise ConfigError(f"a pixel has no {connectivity} neighbours", allowed=(4, 8))
+    if not (0 <= minimum_area < np.inf and 0 <= simplify < np.inf):
+        raise ConfigError(
+            f"minimum area {minimum_area} and simplification {simplify} must be 0 or more", fix="0 leaves it out"
+        )
+    given = ClassMap.open(map_file)
+    if minimum_area and given.areas is None:
+        raise DataError(
+            f"{given.path} has no place on Earth, so its pixels have no area in hectares",
+            fix="leave the minimum area out, or give the map its coordinate system",
+        )
+    found = find(given.strips, connectivity, weights=given.weights, borders=minimum_area > 0)
+    if minimum_area:
+        found = sieve(found, minimum_area * _HECTARE / given.weight_unit)
+    codes = np.unique(found.codes[found.codes >= 0]).tolist()
+    names = {code: given.legend.names.get(code, str(code)) for code in {*codes, *given.legend.names}}
+    left_out = check_codes(leave_out, names, given.path)
+    parts, owner = given.outlines(found)
+    if simplify:
+        parts = _simplified(parts, simplify)
+    kept = ~np.isin(found.codes[owner], list(left_out))
+    patches, index = np.unique(owner[kept], return_inverse=True)
+    geometry = shapely.multipolygons(_placed(parts[kept], given.legend.transform), indices=index)
+    code = found.codes[patches]
+    area = found.sizes[patches] * given.weight_unit
+    attributes = {
+        "code": code.astype(np.int32),
+        "class": np.array([names[c] for c in code.tolist()], object),
+        "area_px" if given.areas is None else "area_ha": area if given.areas is None else area / _HECTARE,
+    }
+    colours: dict[str | int, tuple[int, int, int]] = {
+        names[c]: rgb for c, rgb in given.legend.colours.items() if c in names and c not in left_out
+    }
+    style = Style("class", colours) if colours else None
+    write_polygons(out, geometry, attributes, given.legend.crs, Path(out).stem, style)
+    return Path(out)
+
+
+def _simplified(parts: np.ndarray, tolerance: float) -> np.ndarray:
+    """Simplify polygons in pixel coordinates together; borders stay shared.
+
+    GDAL leaves corners out where the border of one polygon goes straight on and two others meet on its other side, so
+    all corners of pixels are put in first: then both sides have the same ones.
+    """
+    try:
+        from shapely import coverage_simplify
+    except ImportError as error:
+        raise ConfigError(
+            "simplified polygons need shapely 2.1 or newer", fix="pip install 'shapely>=2.1', or leave `simplify` out"
+        ) from error
+    dense = shapely.transform(shapely.segmentize(parts, 1.0), np.rint)
+    return np.asarray(coverage_simplify(dense, tolerance), object)
+
+
+def _placed(parts: np.ndarray, transform: tuple[float, ...] | None) -> np.ndarray:
+    """From pixel to map coordinates."""
+    if transform is None or not len(parts):
+        return parts
+    a, b, c, d, e, f = transform
+    return np.asarray(
+        shapely.transform(
+            parts, lambda xy: np.stack([a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f], 1)
+        ),
+        object,
+    )
