@@ -294,6 +294,60 @@ def test_by_region(tmp_path, made):
         assert {survey.group(key) for key in survey.split(name)} == {region}
 
 
+@pytest.fixture
+def dated(tmp_path, made):
+    """The same place on four dates."""
+    for day in ("20200105", "20200310", "20210720", "20220801"):
+        scene(tmp_path / f"scenes/s_{day}.tif", level=int(day[3]))
+    (tmp_path / "scenes/a.tif").unlink()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"test": ("2022",), "val": ("2021-07",)}, {"2022": "test", "2021": "val", "2020": "train"}),
+        ({"test": ("from 2022-01-01",), "val": ("2021-07-20",)}, {"2022": "test", "2021": "val", "2020": "train"}),
+        ({"train": ("before 2021-07-20",), "val": ("2021",), "test": ("2022",)}, {"2020": "train", "2021": "val"}),
+        ({"val": ("2021",), "test": ("2022",), "holdout": {"spring": "2020-03"}}, {"2022": "test", "2021": "val"}),
+    ],
+)
+def test_by_date(dated, given, expected):
+    survey = replace(dated, splits=SurveySplits("date", **given))
+    for year, part in expected.items():
+        assert {p for p, keys in parts(survey).items() for key in keys if key.startswith(f"s_{year}01")} <= {part}
+        assert any(key.startswith(f"s_{year}") for key in survey.split(part))
+    months = {key[2:8] for key in survey.split("train")}
+    assert months == ({"202001"} if survey.holdouts else {"202001", "202003"})
+    assert sum("other dates of these places" in note for note in survey.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"test": ("July",)}, "is no date"),
+        ({"test": ("after 2021",)}, "is no date"),
+        ({"test": ("2019",)}, "no scene is of"),
+        ({"test": ("2022",), "val": ("from 2022-01-01",)}, "in both"),
+    ],
+)
+def test_dates_that_cannot_be_meant(dated, given, said):
+    with pytest.raises(DataError, match=said):
+        replace(dated, splits=SurveySplits("date", **given)).split("train")
+
+
+def test_overlapping_windows_of_one_date_do_not_reach_into_another_date(dated):
+    survey = replace(dated, stride=8, splits=SurveySplits("date", test=("2022",), val=("2021",)))
+    whole = replace(survey, stride=None)
+    assert len(survey.split("train")) > 3 * len(whole.split("train"))  # test windows of the same place are no obstacle
+    assert survey.split("test") == whole.split("test")
+
+
+def test_a_scene_without_a_date_is_named(made):
+    with pytest.raises(DataError, match="has no date"):
+        replace(made, splits=SurveySplits("date", test=("2022",))).split("train")
+
+
 def test_a_hold_out_is_a_box(made):
     west = made.read("a/0_0" if "a/0_0" in made.split("train") else made.split("train")[0]).latlon
     assert west is not None

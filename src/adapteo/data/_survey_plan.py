@@ -14,7 +14,7 @@ from adapteo.data._blocks_fit import Range, autocorrelation_range
 from adapteo.data._survey_buffer import Rect, bearable, near, rect_of
 from adapteo.data._survey_cells import Cell, Drawing, Drawn, find_cells
 from adapteo.data._survey_scenes import SceneFile, grid_name
-from adapteo.data._survey_splits import PARTS, SurveySplits, deal_units, listed
+from adapteo.data._survey_splits import PARTS, SurveySplits, dated, deal_units, listed
 from adapteo.data.raster import latlon_of_centre
 from adapteo.errors import DataError
 
@@ -145,7 +145,15 @@ class Planner:
         """Number of the family of each scene: scenes that show the same labels belong together."""
         family = list(range(len(self.scenes)))
         having = sorted({cell.scene for cell in cells})
-        for m, n in self.drawing.shared([self.scenes[i] for i in having]):
+        pairs = self.drawing.shared([self.scenes[i] for i in having])
+        if self.splits.by == "date":
+            if any(self._day(self.scenes[having[m]]) != self._day(self.scenes[having[n]]) for m, n in pairs):
+                self.notes.append(
+                    "splits.by is date: the same places are seen on several dates, so that the scores hold for other "
+                    "dates of these places, not for other places"
+                )
+            return family
+        for m, n in pairs:
             i, j = having[m], having[n]
             one, other = self.scenes[i], self.scenes[j]
             if self.splits.by in ("block", "random") and one.grid != other.grid:
@@ -190,6 +198,8 @@ class Planner:
         scene, by = self.scenes[cell.scene], self.splits.by
         if by == "scene":
             return families[cell.scene]
+        if by == "date":
+            return self._day(scene)
         if self.by_region is not None:
             codes = self.by_region.window(scene, cell.row, cell.col, self.chip)
             found = np.bincount(codes[codes != IGNORE])
@@ -200,11 +210,22 @@ class Planner:
                 return "box", name
         return scene.grid, cell.square[0] * self.chip // block, cell.square[1] * self.chip // block
 
+    @staticmethod
+    def _day(scene: SceneFile) -> str:
+        if scene.date is None:
+            raise DataError(
+                f"{scene.path} has no date, so that `by: date` cannot place it",
+                fix="put the date into the file's name, e.g. 20210731, or divide by block, scene or region",
+            )
+        return scene.date.isoformat()
+
     def _home(self, families: Sequence[int]) -> dict[Hashable, str]:
         """Parts of the scenes or regions that the user named."""
         if self.by_region is not None:
             regions = listed(self.splits, self.by_region.labels.classes, "region")
             return {str(name): part for name, part in regions.items()}
+        if self.splits.by == "date":
+            return {**dated(self.splits, sorted({self._day(scene) for scene in self.scenes}))}
         if self.splits.by != "scene":
             return {}
         names = [scene.name for scene in self.scenes]
@@ -226,7 +247,7 @@ class Planner:
         rects = self._rects(cells, units, parts, block)
         home: dict[tuple[int, int, int], str] = {}
         for cell, part in zip(cells, parts, strict=True):
-            home[self.scenes[cell.scene].grid, *cell.square] = part
+            home[self._ground(cell), *cell.square] = part
         out: dict[str, Window] = {}
         for cell, unit, part in zip(cells, units, parts, strict=True):
             scene = self.scenes[cell.scene]
@@ -263,11 +284,15 @@ class Planner:
         self.notes.append(f"splits: a buffer of {buffer * gsd:,.0f} m around what tests{too_wide}")
         return buffer
 
+    def _ground(self, cell: Cell) -> int:
+        """Number of the grid on which each window is in one part; with dates, each scene has a grid of its own."""
+        return cell.scene if self.splits.by == "date" else self.scenes[cell.scene].grid
+
     def _starts(self, cell: Cell, part: str, home: dict[tuple[int, int, int], str]) -> list[tuple[int, int]]:
         """Upper left pixels of the windows for a labelled one; only training windows overlap each other."""
         if part != "train" or self.stride == self.chip:
             return [(cell.row, cell.col)]
-        grid, steps = self.scenes[cell.scene].grid, range(self.stride - self.chip, self.chip, self.stride)
+        grid, steps = self._ground(cell), range(self.stride - self.chip, self.chip, self.stride)
         starts = []
         for down in steps:
             for right in steps:

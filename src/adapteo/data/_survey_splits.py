@@ -1,5 +1,9 @@
-"""Which labels of a survey train and which test: whole blocks, scenes or regions, or windows by chance. No torch."""
+"""Which labels of a survey train and which test: whole blocks, scenes, regions or dates, or windows by chance.
 
+No torch.
+"""
+
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, get_args
@@ -9,15 +13,17 @@ import numpy as np
 from adapteo.data._blocks import deal
 from adapteo.errors import ConfigError, DataError, closest
 
-By = Literal["block", "scene", "region", "random"]
+By = Literal["block", "scene", "region", "date", "random"]
 PARTS = ("train", "val", "test")
 _USES: dict[str, set[str]] = {
     "block": {"size", "unit", "buffer", "holdout", "fractions"},
     "scene": {"train", "val", "test", "buffer", "holdout", "fractions"},
     "region": {"column", "train", "val", "test", "buffer", "holdout", "fractions"},
+    "date": {"train", "val", "test", "holdout", "fractions"},
     "random": {"fractions", "buffer"},
 }
 _TRIES = 200  # ways to deal, of which the one is taken that gives each part its share of each class
+_DAY = re.compile(r"\d{4}(-\d\d){0,2}")
 Box = tuple[float, float, float, float]
 
 
@@ -29,15 +35,17 @@ class SurveySplits:
     - ``scene``: `train`, `val`, `test` and each `holdout` list names of scenes (file names without ending). Scenes that
       show the same labels stay together.
     - ``region``: they list values of `column` of the label file.
+    - ``date``: they list days (``2021-07-31``), months (``2021-07``) or years of scenes, or say
+      ``before 2021-07-31`` or ``from 2021-07-31``. A place may then train on one date and test on another one.
     - ``random``: windows by chance. Neighbours look alike, so that such a test is too good.
 
-    With ``scene`` and ``region``, `train` is everything that is not listed, and a part without a list is taken out of
-    it by `fractions`.
+    With ``scene``, ``region`` and ``date``, `train` is everything that is not listed, and a part without a list is taken
+    out of it by `fractions`.
 
     Attributes:
         by: what decides.
         train, val, test: see above.
-        holdout: name of a further test split to scenes, values, or a box ``[west, south, east, north]`` in degrees.
+        holdout: name of a further test split to scenes, values, dates, or a box ``[west, south, east, north]`` (degrees).
         column: of the label file, with the region.
         fractions: of train, val and test; the sum is 1.
         size: side of a block in `unit`, rounded up to whole windows; null for the distance within which labels
@@ -104,6 +112,41 @@ def listed(splits: SurveySplits, known: Sequence[str], what: str) -> dict[str, s
             if home.setdefault(text, part) != part:
                 raise DataError(f"the {what} '{text}' is in both '{home[text]}' and '{part}'", fix="list it once")
     return home
+
+
+def dated(splits: SurveySplits, days: Sequence[str]) -> dict[str, str]:
+    """Part of each day that the user named.
+
+    Args:
+        splits: how.
+        days: of the scenes, as 2021-07-31.
+
+    Raises:
+        DataError: what is written is no date, fits no scene, or two parts claim a day.
+    """
+    home: dict[str, str] = {}
+    given = {"train": splits.train, "val": splits.val, "test": splits.test, **splits.holdout}
+    for part, values in given.items():
+        for text in map(str, (values,) if isinstance(values, str) else values):
+            word, _, when = text.strip().rpartition(" ")
+            if word not in ("", "before", "from") or not _DAY.fullmatch(when):
+                raise DataError(
+                    f"splits.{part}: '{text}' is no date",
+                    allowed=["2021-07-31", "2021-07", "2021", "before 2021-07-31", "from 2021-07-31"],
+                )
+            found = [day for day in days if _fits(day, word, when)]
+            if not found:
+                raise DataError(f"splits.{part}: no scene is of '{text}'", allowed=days)
+            for day in found:
+                if home.setdefault(day, part) != part:
+                    raise DataError(f"the date {day} is in both '{home[day]}' and '{part}'", fix="list it once")
+    return home
+
+
+def _fits(day: str, word: str, when: str) -> bool:
+    if word:
+        return day < when if word == "before" else day >= when
+    return f"{day}-".startswith(f"{when}-")
 
 
 def deal_units(
