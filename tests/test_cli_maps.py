@@ -2,10 +2,10 @@
 
 import numpy as np
 import pyogrio
-from test_polygons import write_map
 from typer.testing import CliRunner
 
 from adapteo import cli
+from test_polygons import write_map
 
 
 def run(*args):
