@@ -86,6 +86,7 @@ def _train(run: Run, fabric: "Fabric", observer: Observer, resume: bool) -> None
         classes=run.dataset.classes,
         folder=run.out,
         keep_best=keep,
+        rate_factors=run.method.rate_factors(model.backbone),
     )
     counted, best = trainer.fit(observer, resume=resume)
     if best.epoch == 0 and run.train.head_start and not new_decoder:

@@ -16,8 +16,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 STATE_FILE, LOG_FILE, BOARD_FOLDER = "state.pt", "log.csv", "tensorboard"
+_EVEN: Mapping[str, float] = MappingProxyType({})
 
 
 class Observer:
@@ -75,6 +77,7 @@ class Trainer:
         classes: names, for the log.
         folder: of the run.
         keep_best: called on the first process when the model is the best so far, with the validation metrics.
+        rate_factors: of the method: factors of `rate` by name of a parameter of the backbone; 1 for the others.
     """
 
     fabric: "Fabric"
@@ -86,6 +89,7 @@ class Trainer:
     classes: tuple[str, ...]
     folder: Path
     keep_best: Callable[[Mapping[str, float]], None]
+    rate_factors: Mapping[str, float] = field(default_factory=dict)
 
     def fit(self, observer: Observer, *, resume: bool) -> tuple[Meter, Best]:
         """Train to the end.
@@ -117,7 +121,7 @@ class Trainer:
         backbone, decoder = trainable(self.model.backbone), trainable(self.model.decoder)
         optimiser = torch.optim.AdamW(
             [
-                *_decay_groups(backbone, self.rate, train.weight_decay),
+                *_decay_groups(backbone, self.rate, train.weight_decay, self.rate_factors),
                 *_decay_groups(decoder, train.head_rate or self.rate, train.weight_decay),
             ],
             fused=self.fabric.device.type in ("cpu", "cuda"),
@@ -286,12 +290,20 @@ def _moving_parts(model: Model) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in model.state_dict().items() if name not in frozen}
 
 
-def _decay_groups(parameters: Mapping[str, nn.Parameter], rate: float, decay: float) -> list[dict[str, Any]]:
-    """Weight decay on matrices only: biases and norms are not what it is for."""
-    matrices = [p for p in parameters.values() if p.ndim > 1]
-    vectors = [p for p in parameters.values() if p.ndim <= 1]
-    groups = [(matrices, decay), (vectors, 0.0)]
-    return [{"params": members, "lr": rate, "weight_decay": wd} for members, wd in groups if members]
+def _decay_groups(
+    parameters: Mapping[str, nn.Parameter],
+    rate: float,
+    decay: float,
+    factors: Mapping[str, float] = MappingProxyType({}),
+) -> list[dict[str, Any]]:
+    """Weight decay on matrices only: biases and norms are not what it is for. One group per factor of the rate."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for matrices in (True, False):
+        for name, parameter in parameters.items():
+            if (parameter.ndim > 1) == matrices:
+                key = (rate * factors.get(name, 1.0), decay if matrices else 0.0)
+                groups.setdefault(key, []).append(parameter)
+    return [{"params": members, "lr": lr, "weight_decay": wd} for (lr, wd), members in groups.items()]
 
 
 def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:

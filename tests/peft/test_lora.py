@@ -147,13 +147,6 @@ def test_one_pass_over_the_output_only():
 # ------------------------------------------------------------------------------------------- HF peft
 
 
-@pytest.fixture(scope="module")
-def peft():
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of the libraries it imports
-        return pytest.importorskip("peft", reason="comparing with HF peft needs the extra `peft`")
-
-
 def write(folder, backbone: Backbone, method: LoRA) -> None:
     save_file(method.adapter_state(backbone), folder / "adapter_model.safetensors")
     (folder / "adapter_config.json").write_text(json.dumps(method.adapter_config(backbone)))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Backbone,
         BackboneSpec,
         Grid,
+        GridReader,
         Remapped,
         Route,
         StageBackbone,
@@ -27,8 +28,10 @@ if TYPE_CHECKING:
         Weights,
         default_taps,
     )
+    from adapteo.contracts.composition import Composition
     from adapteo.contracts.decoder import Decoder, DecoderSpec, Features
     from adapteo.contracts.method import (
+        Facts,
         Method,
         ModuleMaker,
         Wrapper,
@@ -48,11 +51,14 @@ __all__ = [
     "Backbone",
     "BackboneSpec",
     "Batch",
+    "Composition",
     "Dataset",
     "Decoder",
     "DecoderSpec",
+    "Facts",
     "Features",
     "Grid",
+    "GridReader",
     "Method",
     "ModuleMaker",
     "Normalisation",
@@ -79,13 +85,14 @@ _LAZY = {
     name: file
     for file, names in {
         "backbone": (
-            "Backbone", "BackboneSpec", "Grid", "Remapped", "Route", "StageBackbone", "TokenBackbone", "Weights",
-            "default_taps",
+            "Backbone", "BackboneSpec", "Grid", "GridReader", "Remapped", "Route", "StageBackbone", "TokenBackbone",
+            "Weights", "default_taps",
         ),
+        "composition": ("Composition",),
         "decoder": ("Decoder", "DecoderSpec", "Features"),
         "method": (
-            "Method", "ModuleMaker", "Wrapper", "adapt", "copy_exactly", "merge", "moving", "replace_modules",
-            "tokens_of", "trainable", "trainable_count",
+            "Facts", "Method", "ModuleMaker", "Wrapper", "adapt", "copy_exactly", "merge", "moving",
+            "replace_modules", "tokens_of", "trainable", "trainable_count",
         ),
         "task": ("Task",),
     }.items()

@@ -133,8 +133,34 @@ class Backbone(nn.Module, ABC):
         """What the sides of an image must be multiples of, without a route."""
 
     @abstractmethod
+    def enter(self, batch: Batch) -> tuple[Tensor, Grid | None]:
+        """What the first block sees of normalised images, and how its tokens lie when it is tokens."""
+
+    @final
     def plain_forward(self, batch: Batch) -> list[Tensor]:
         """Feature maps of the taps, without a route."""
+        x, grid = self.enter(batch)
+        return self.advance(x, grid)[1]
+
+    @final
+    def advance(
+        self, x: Tensor, grid: Grid | None, start: int = 0, stop: int | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Go on from what block ``start`` sees to what block ``stop`` sees, or through all blocks.
+
+        Returns:
+            What the next block would see, and the maps of the taps on the way.
+        """
+        for module in self.blocks.modules():
+            if isinstance(module, GridReader):
+                module.grid = grid
+        maps, last = [], len(self.blocks) - 1
+        for index in range(start, len(self.blocks) if stop is None else stop):
+            x = self.blocks[index](x)
+            if index in self.taps:
+                tapped = self.norm(x) if index == last else x
+                maps.append(tapped if grid is None else grid.to_map(tapped))
+        return x, maps
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -158,6 +184,16 @@ class Backbone(nn.Module, ABC):
             maps: list[Tensor] = self.route(self, batch)
             return maps
         return self.plain_forward(batch)
+
+
+class GridReader(nn.Module):
+    """A module inside a block that must know how the tokens lie; `TokenBackbone` tells it before each pass.
+
+    Attributes:
+        grid: of the tokens that come next.
+    """
+
+    grid: Grid | None = None
 
 
 class TokenBackbone(Backbone):
@@ -192,16 +228,9 @@ class TokenBackbone(Backbone):
         return self.patch
 
     @final
-    def plain_forward(self, batch: Batch) -> list[Tensor]:
-        """Embed, then block by block."""
-        tokens, grid = self.embed(batch)
-        maps = []
-        last = len(self.blocks) - 1
-        for index, block in enumerate(self.blocks):
-            tokens = block(tokens)
-            if index in self.taps:
-                maps.append(grid.to_map(self.norm(tokens) if index == last else tokens))
-        return maps
+    def enter(self, batch: Batch) -> tuple[Tensor, Grid]:
+        """Embed."""
+        return self.embed(batch)
 
 
 class StageBackbone(Backbone):
@@ -229,22 +258,15 @@ class StageBackbone(Backbone):
         return self.reductions[-1]
 
     @final
-    def plain_forward(self, batch: Batch) -> list[Tensor]:
-        """Stage by stage on ``(b, c, h, w)``, the only date."""
+    def enter(self, batch: Batch) -> tuple[Tensor, None]:
+        """Images ``(b, c, h, w)`` of the only date."""
         b, t, c, h, w = batch.images.shape
         if (t, c) != (1, len(self.bands)):
             raise DataError(
                 f"the images have {t} dates and {c} bands; built for 1 date and {len(self.bands)} bands",
                 fix="build the backbone with the dataset's bands; for several dates choose a backbone of tokens",
             )
-        x = batch.images.reshape(b, c, h, w).to(next(self.parameters()).dtype)
-        maps = []
-        last = len(self.blocks) - 1
-        for index, stage in enumerate(self.blocks):
-            x = stage(x)
-            if index in self.taps:
-                maps.append(self.norm(x) if index == last else x)
-        return maps
+        return batch.images.reshape(b, c, h, w).to(next(self.parameters()).dtype), None
 
 
 class Route(nn.Module, ABC):

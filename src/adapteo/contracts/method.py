@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import torch
@@ -13,10 +14,35 @@ from adapteo.errors import ConfigError, WeightsError
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 
 
+@dataclass(frozen=True)
+class Facts:
+    """What a user wants to know before choosing a method; the generated page shows it.
+
+    Attributes:
+        family: "low-rank", "scaling", "selective", "adapter", "prompt", "side network" or "reference".
+        parameters: trained numbers in words of the field: width D, blocks L, rank r …
+        cost: in memory and arithmetic, against full fine-tuning.
+        use: when to choose it.
+        evidence: what was measured or published, with its source.
+    """
+
+    family: str
+    parameters: str
+    cost: str
+    use: str
+    evidence: str
+
+
 class Wrapper(nn.Module, ABC):
-    """A module that stands in for ``inner`` with the same signature and adds something trainable."""
+    """A module that stands in for ``inner`` with the same signature and adds something trainable.
+
+    Attributes:
+        inner: what it stands in for; may be a wrapper of another method.
+        rebuilds: it computes with the tensors of `inner` instead of calling it, so `inner` must be a plain layer.
+    """
 
     inner: nn.Module
+    rebuilds: ClassVar[bool] = False
 
     @abstractmethod
     def merged(self) -> nn.Module:
@@ -34,8 +60,12 @@ class Method(ABC):
     parameters. What is saved is what requires grad.
     """
 
+    facts: ClassVar[Facts]
     identity_at_start: ClassVar[bool] = True
     mergeable: ClassVar[bool] = True
+    order: ClassVar[int] = 0
+    """Place in a composition: 0 unfreezes what is there, 1 leads a way of its own, 2 wraps blocks, 3 wraps MLPs or
+    attention, 4 wraps single layers, 5 rebuilds their weights. So each finds the layers that it acts on."""
     default_rate: ClassVar[float] = 1e-3
     """Learning rate of AdamW when the user names none; the order of magnitude that searches find for this method."""
 
@@ -50,6 +80,10 @@ class Method(ABC):
     @abstractmethod
     def parameters_formula(self, backbone: Backbone) -> int:
         """Number of trainable backbone parameters by closed formula, for an untouched backbone."""
+
+    def rate_factors(self, backbone: Backbone) -> dict[str, float]:
+        """Factors of the learning rate by name of a trained parameter of an adapted backbone; 1 for all others."""
+        return {}
 
     def adapter_state(self, backbone: Backbone) -> dict[str, Tensor]:
         """Tensors of the adapter file of an adapted backbone: by default what training moves, detached, on the CPU."""

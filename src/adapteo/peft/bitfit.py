@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from adapteo.contracts import Backbone, Method
+from adapteo.contracts import Backbone, Facts, Method
 from adapteo.errors import ConfigError
 
 
@@ -28,6 +28,14 @@ class BitFit(Method):
     """
 
     embedding: bool = False
+
+    facts = Facts(
+        family="selective",
+        parameters="all biases: 11 D per block and D",
+        cost="2/3 of full fine-tuning's arithmetic; activations without the inputs of linears",
+        use="a cheap first look; backbones whose linears have biases",
+        evidence="as accurate as 15 other methods when tuned with care (arXiv 2409.16434, abstract)",
+    )
 
     def apply(self, backbone: Backbone) -> None:
         """Unfreeze the biases.

@@ -7,12 +7,20 @@ G. Alain, Y. Bengio: Understanding intermediate layers using linear classifier p
 
 from dataclasses import dataclass
 
-from adapteo.contracts import Backbone, Method
+from adapteo.contracts import Backbone, Facts, Method
 
 
 @dataclass(frozen=True)
 class Frozen(Method):
     """Linear probe: trains nothing in the backbone, only the decoder."""
+
+    facts = Facts(
+        family="reference",
+        parameters="none",
+        cost="1/3 of full fine-tuning's arithmetic, no activations of the backbone",
+        use="the least that every other method has to beat; very few labels",
+        evidence="arXiv 1610.01644",
+    )
 
     def apply(self, backbone: Backbone) -> None:
         """Leave everything frozen."""

@@ -8,7 +8,7 @@ The reference that every parameter-efficient method is compared with; not a meth
 from dataclasses import dataclass
 from typing import ClassVar
 
-from adapteo.contracts import Backbone, Method
+from adapteo.contracts import Backbone, Facts, Method
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,13 @@ class Full(Method):
     """Full fine-tuning: trains every parameter of the backbone."""
 
     default_rate: ClassVar[float] = 1e-4
+    facts = Facts(
+        family="reference",
+        parameters="all: about 12 D² per block",
+        cost="what the others are compared with",
+        use="many labels, and no other region in view",
+        evidence="five-set mean of Prithvi-300M 68.14, LoRA 68.02 (arXiv 2504.17397)",
+    )
 
     def apply(self, backbone: Backbone) -> None:
         """Unfreeze everything."""

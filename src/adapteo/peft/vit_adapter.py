@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapteo.contracts import Backbone, Batch, Method, Route, TokenBackbone, default_taps, tokens_of
+from adapteo.contracts import Backbone, Batch, Facts, Method, Route, TokenBackbone, default_taps, tokens_of
 from adapteo.errors import ConfigError, DataError
 from adapteo.peft._batch_norm import SharedBatchNorm2d, several_processes
 from adapteo.peft._deformable import Size
@@ -67,7 +67,15 @@ class ViTAdapter(Method):
 
     identity_at_start = False
     mergeable = False
+    order = 1
     default_rate = 7e-4
+    facts = Facts(
+        family="adapter",
+        parameters="11.9 M for a ViT-B, 20.1 M for a ViT-L",
+        cost="a convolutional pyramid beside the whole backbone, which keeps its activations",
+        use="dense tasks with small objects, where maps of strides 4 to 32 help",
+        evidence="82.3 against LoRA's 61.2 on the held-out region of Sen1Floods11 for Prithvi 1.0 (arXiv 2504.17397)",
+    )
 
     def __post_init__(self) -> None:
         for name in ("conv_width", "points", "heads", "value_ratio", "cffn_ratio"):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adapteo.contracts import Backbone, Method, TokenBackbone, Wrapper, tokens_of
+from adapteo.contracts import Backbone, Facts, Method, TokenBackbone, Wrapper, tokens_of
 from adapteo.errors import ConfigError
 
 
@@ -73,6 +73,14 @@ class VPT(Method):
 
     identity_at_start = False
     mergeable = False
+    order = 2
+    facts = Facts(
+        family="prompt",
+        parameters="L P D deep, P D shallow",
+        cost="0.72 of full fine-tuning's arithmetic with 10 prompts, 1.06 with 100, on 196 patches",
+        use="to repeat published results; otherwise LoRA is cheaper and merges",
+        evidence="compared with LoRA and ViT-Adapter in arXiv 2504.17397",
+    )
 
     def __post_init__(self) -> None:
         if self.prompts < 1:
