@@ -4,10 +4,10 @@ Nothing heavy is imported before a command runs, so that ``--help`` and completi
 subcommands; importing it adds them to the frame in `app`.
 """
 
-from adapteo.cli import runs, maps, exchange, bench, catalogue  # isort: skip  # the order of the help page
+from adapteo.cli import surveys, runs, maps, exchange, bench, catalogue  # isort: skip  # the order of the help page
 from adapteo.cli.app import app
 
-__all__ = ["app", "bench", "catalogue", "exchange", "main", "maps", "runs"]
+__all__ = ["app", "bench", "catalogue", "exchange", "main", "maps", "runs", "surveys"]
 
 
 def main() -> None:

@@ -39,13 +39,14 @@ class SurveySplits:
       ``before 2021-07-31`` or ``from 2021-07-31``. A place may then train on one date and test on another one.
     - ``random``: windows by chance. Neighbours look alike, so that such a test is too good.
 
-    With ``scene``, ``region`` and ``date``, `train` is everything that is not listed, and a part without a list is taken
-    out of it by `fractions`.
+    With ``scene``, ``region`` and ``date``, `train` is all that is not listed; a part without a list is taken out of
+    it by `fractions`.
 
     Attributes:
         by: what decides.
         train, val, test: see above.
-        holdout: name of a further test split to scenes, values, dates, or a box ``[west, south, east, north]`` (degrees).
+        holdout: name of a further test split to scenes, values, dates, or a box in degrees,
+            ``[west, south, east, north]``.
         column: of the label file, with the region.
         fractions: of train, val and test; the sum is 1.
         size: side of a block in `unit`, rounded up to whole windows; null for the distance within which labels

@@ -5,7 +5,7 @@ pyogrio (GDAL), geopandas and pyarrow are imported here only, when a file is rea
 
 import warnings
 import zipfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date
@@ -16,6 +16,7 @@ import shapely
 
 from adapteo.data._points_csv import read_points
 from adapteo.errors import DataError, closest
+from adapteo.files import replacing
 
 PARQUET = (".parquet", ".geoparquet")
 _CSV = (".csv", ".tsv")
@@ -189,6 +190,27 @@ def _read_parquet(path: Path) -> Table:
         values = frame[name].to_numpy(dtype=object, na_value=None)
         columns[str(name)] = as_text(np.where(frame[name].isna().to_numpy(), None, values))
     return Table(columns, geometry, crs)
+
+
+def write_parquet(path: Path, columns: Mapping[str, Sequence[object]], geometry: np.ndarray, crs: str) -> None:
+    """Write a GeoParquet; the file appears when it is complete.
+
+    Raises:
+        DataError: pyarrow is not installed, a folder that cannot be written, or a full disk.
+    """
+    try:
+        import geopandas
+        import pyarrow
+    except ImportError as error:
+        raise DataError(
+            f"writing {path.name} needs geopandas and pyarrow", fix="run: pip install 'adapteo[parquet]'"
+        ) from error
+    table = geopandas.GeoDataFrame(dict(columns), geometry=geometry, crs=crs)
+    with replacing(path) as beside:
+        try:
+            table.to_parquet(beside, index=False)
+        except pyarrow.ArrowException as error:
+            raise DataError(f"cannot write {path}: {error}", fix="check the values of its columns") from error
 
 
 # ------------------------------------------------------------------------------------------- details

@@ -190,6 +190,10 @@ class Survey(Dataset):
         """Scene or region that a window lies in."""
         return self._plan.windows[key].group
 
+    def encoding(self, key: str) -> tuple[float, float]:
+        """Scale and offset from the stored numbers of a window's scene to its physical values."""
+        return self.scale, self._offsets[self._plan.windows[key].scene]
+
     def radiometry(self, overview: np.ndarray) -> tuple[float, float]:
         """Scale and offset of the scenes; with ``offset: auto`` the offset is found in the scene itself."""
         if self.offset == "auto":

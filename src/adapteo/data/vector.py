@@ -14,13 +14,13 @@ import shapely
 
 from adapteo.data._class_column import encode
 from adapteo.data._geopackage import Style, write_polygons
-from adapteo.data._projection import crs_name, is_geographic, parse_crs, reproject, same_crs, widen
+from adapteo.data._projection import WGS84, crs_name, is_geographic, parse_crs, reproject, same_crs, widen
 from adapteo.data._shapes import clean, in_order, kinds
 from adapteo.data._tables import layers as _layers
-from adapteo.data._tables import read_table
+from adapteo.data._tables import read_table, write_parquet
 from adapteo.errors import DataError
 
-__all__ = ["Bounds", "Labels", "Style", "layers", "list_columns", "read_labels", "write_polygons"]
+__all__ = ["Bounds", "Labels", "Style", "layers", "list_columns", "read_labels", "write_footprints", "write_polygons"]
 
 Bounds = tuple[float, float, float, float]
 """Left, bottom, right, top."""
@@ -264,3 +264,29 @@ def _unlike(parts: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def _count(number: int) -> str:
     return f"{number:,} feature{'s' if number != 1 else ''}"
+
+
+def write_footprints(
+    path: str | Path, columns: Mapping[str, Sequence[object]], corners: np.ndarray, systems: Sequence[str]
+) -> None:
+    """Write a GeoParquet with the outline of images in WGS 84; the file appears when it is complete.
+
+    Args:
+        path: a name that ends in ``.parquet``.
+        columns: values by column.
+        corners: ``(n, 4, 2)`` x and y of each outline in its own coordinate system.
+        systems: of each outline, WKT.
+
+    Raises:
+        DataError: pyarrow is not installed, a folder that cannot be written, or a full disk.
+    """
+    outlines = np.asarray(shapely.polygons(corners), object)
+    out = np.empty(len(outlines), object)
+    names = np.asarray(systems, object)
+    for system in dict.fromkeys(systems):
+        chosen = np.flatnonzero(names == system)
+        parts, index = reproject(outlines[chosen], system, WGS84)
+        for number, row in enumerate(chosen):
+            pieces = parts[index == number]
+            out[row] = pieces[0] if len(pieces) == 1 else shapely.multipolygons(pieces)
+    write_parquet(Path(path), columns, out, WGS84)
