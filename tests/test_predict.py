@@ -14,7 +14,7 @@ from rasterio.env import get_gdal_config
 from adapteo.data.raster import open_scene
 from adapteo.errors import ConfigError, DataError
 from adapteo.predict import Inputs, MapLegend, match_bands, predict_scene
-from adapteo.windows import TILE, Windows, sweep
+from adapteo.windows import TILE, Layer, Windows, sweep
 
 HLS6 = ("blue", "green", "red", "nir08", "swir16", "swir22")
 VALUE = MapLegend(("height",), kind="regression")
@@ -26,7 +26,7 @@ class Memory:
     """An image in memory."""
 
     def __init__(self, array):
-        self.array, self.shape = array, array.shape
+        self.array, self.shape, self.extent = array, array.shape, (0, 0, *array.shape[2:])
 
     def read(self, row, col, out):
         height, width = out.shape[2:]
@@ -42,7 +42,7 @@ def identity(images):
 def assemble(forward, array, windows, outputs=1):
     out = np.full((outputs, *array.shape[-2:]), np.nan, dtype=np.float32)
     times = np.zeros(array.shape[-2:], dtype=int)
-    for rows in sweep(forward, Memory(array), outputs, windows):
+    for rows in sweep([Layer(forward, Memory(array))], outputs, windows):
         here = (slice(rows.row, rows.row + rows.values.shape[1]), slice(rows.col, rows.col + rows.values.shape[2]))
         out[(slice(None), *here)] = np.where(rows.seen, rows.values.numpy(), np.nan)
         times[here] += 1
@@ -168,7 +168,7 @@ def test_missing_windows_are_not_computed_and_partly_missing_ones_see_nan():
 
     calls = []
     windows = Windows(32, 0.25, batch=4)
-    parts = list(sweep(forward, Memory(array), 1, windows, lambda *progress: calls.append(progress)))
+    parts = list(sweep([Layer(forward, Memory(array))], 1, windows, lambda *progress: calls.append(progress)))
     missing = np.concatenate([~rows.seen for rows in parts])
     expected = np.zeros((64, 200), dtype=bool)
     expected[:, :100] = True
@@ -180,7 +180,8 @@ def test_missing_windows_are_not_computed_and_partly_missing_ones_see_nan():
 
 
 def test_only_missing():
-    parts = list(sweep(lambda _: pytest.fail("called"), Memory(np.full((1, 1, 40, 40), np.nan, np.float32)), 2, SMALL))
+    nothing = Memory(np.full((1, 1, 40, 40), np.nan, np.float32))
+    parts = list(sweep([Layer(lambda _: pytest.fail("called"), nothing)], 2, SMALL))
     assert not any(rows.seen.any() for rows in parts)
 
 
@@ -209,13 +210,13 @@ def test_what_reading_or_the_model_raises_comes_through():
             raise DataError("damaged")
 
     with pytest.raises(DataError, match="damaged"):
-        list(sweep(identity, Broken(np.zeros((1, 1, 99, 99))), 1, SMALL))
+        list(sweep([Layer(identity, Broken(np.zeros((1, 1, 99, 99))))], 1, SMALL))
 
     def out_of_memory(images):
         raise RuntimeError("out of memory")
 
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(sweep(out_of_memory, Memory(np.zeros((1, 1, 99, 99), np.float32)), 1, SMALL))
+        list(sweep([Layer(out_of_memory, Memory(np.zeros((1, 1, 99, 99), np.float32)))], 1, SMALL))
 
 
 def test_a_row_stays_while_the_next_one_is_read():
@@ -243,7 +244,7 @@ def test_a_row_stays_while_the_next_one_is_read():
         finished.append(images.numpy().copy())
         return images[:, 0]
 
-    parts = list(sweep(forward, source, 2, windows))
+    parts = list(sweep([Layer(forward, source)], 2, windows))
     assert len(finished) == rows
     for top, images in zip(windows.starts(200), finished, strict=True):
         for left, image in zip(windows.starts(90), images, strict=True):
@@ -256,14 +257,15 @@ def test_memory_does_not_depend_on_the_size_of_the_image():
 
     class Empty:
         def __init__(self, height, width):
-            self.shape = (1, 20, height, width)
+            self.shape, self.extent = (1, 20, height, width), (0, 0, height, width)
 
         def read(self, row, col, out):
             out[:] = 0
 
     def peak(height, width):
         tracemalloc.start()
-        for _ in sweep(lambda images: images[:, 0, :1], Empty(height, width), 1, Windows(64, band=256)):
+        empty = Layer(lambda images: images[:, 0, :1], Empty(height, width))
+        for _ in sweep([empty], 1, Windows(64, band=256)):
             pass
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -411,7 +413,7 @@ def test_a_failing_writer_stops_the_reading_thread(tmp_path, monkeypatch):
     def full(*_):
         raise DataError("the disk is full")
 
-    monkeypatch.setattr("adapteo.data.raster.MapWriter.write", full)
+    monkeypatch.setattr("adapteo.data._map_pieces.Pieces.write", full)
     with pytest.raises(DataError, match="disk is full"):
         predict_scene(lambda images: images[:, 0], scene, tmp_path / "out" / "map.tif", VALUE, windows=SMALL)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("adapteo-read")]

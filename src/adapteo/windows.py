@@ -8,7 +8,7 @@ of the same windows in the same order, whatever the width of the bands.
 
 import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -19,10 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from adapteo._strip import TILE, Part, Strip
 from adapteo.errors import ConfigError
 
-TILE = 256
-"""Side of what is given out at a time, and the unit of the width of bands: the side of a tile of a map file."""
+__all__ = ["OVERLAPS", "PIECE", "TILE", "Box", "Forward", "Images", "Layer", "Part", "Progress", "Windows", "sweep"]
+Box = tuple[int, int, int, int]
+"""Row and column of the upper left pixel, height and width."""
+
+PIECE = 4 * TILE
+"""Rows of a piece, after which a sweep can go on later: what is lost when it is stopped."""
 Forward = Callable[[Tensor], Tensor]
 """Images ``(b, t, c, h, w)``, NaN where missing, to probabilities or values ``(b, k, h, w)`` on any device.
 
@@ -33,12 +38,23 @@ Progress = Callable[[int, int], None]
 
 
 class Images(Protocol):
-    """An image that is read window by window; ``shape`` is ``(t, c, height, width)``."""
+    """An image that is read window by window.
+
+    Attributes:
+        shape: ``(t, c, height, width)``.
+    """
 
     shape: tuple[int, int, int, int]
 
+    @property
+    def extent(self) -> Box:
+        """Row, column, height and width of what may hold pixels; nothing is read beyond by itself."""
+
     def read(self, row: int, col: int, out: np.ndarray) -> None:
         """Fill ``(t, c, h, w)`` float32 with the window that has its upper left pixel there, NaN where missing."""
+
+    def block_bytes(self, height: int, width: int) -> int:
+        """Memory of the decoded blocks of files in which a window of this size lies; 0 without files."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +101,12 @@ class Windows:
         band = self._whole_band
         return [(x, min(x + band, width)) for x in range(0, width, band)]
 
+    def pieces(self, height: int, width: int) -> list[Box]:
+        """Row, column, height and width of what is finished one after the other: `PIECE` rows of a band."""
+        return [
+            (y, x, min(PIECE, height - y), right - x) for x, right in self.bands(width) for y in range(0, height, PIECE)
+        ]
+
     @property
     def reach(self) -> int:
         """Columns that are read at a time, at most: a band and the windows that stand out from it."""
@@ -103,57 +125,67 @@ class Windows:
         return torch.outer(profile, profile).float()
 
 
-@dataclass
-class Part:
-    """A finished part of the image: `TILE` x `TILE` pixels, or less at its right and lower edge.
+@dataclass(frozen=True)
+class Layer:
+    """One of the images that lie on the same pixels, and the model for it, which may know its date and place."""
 
-    Attributes:
-        row, col: upper left pixel.
-        values: ``(k, h, w)`` float32, blended; 0 where nothing was seen.
-        seen: ``(h, w)`` bool, False where every channel is missing at every date.
-    """
+    forward: Forward
+    images: Images
 
-    row: int
-    col: int
-    values: Tensor
-    seen: np.ndarray
+
+OVERLAPS = ("mean", "first", "last")
+"""Where several images saw a pixel: the mean of what the model says, or the first or the last of them alone."""
 
 
 def sweep(
-    forward: Forward, images: Images, outputs: int, windows: Windows, progress: Progress | None = None
+    layers: Sequence[Layer],
+    outputs: int,
+    windows: Windows,
+    progress: Progress | None = None,
+    skip: int = 0,
+    overlap: str = "mean",
 ) -> Generator[Part, None, None]:
-    """Run a model over an image and yield the blended result: every pixel once, band by band, from top to bottom.
+    """Run a model over images and yield the blended result: every pixel once, piece by piece (`Windows.pieces`).
 
     Close the generator before what it reads from, unless it has come to its end: a thread may be reading.
     Windows without anything seen are not given to the model. An image smaller than a window is filled up by reflection
-    at its lower and right edge.
+    at its lower and right edge. A sweep that goes on after some pieces gives exactly what a whole one would.
 
     Args:
-        forward: the model.
-        images: the image.
+        layers: images of the same shape. Several of them have their say only where they saw something.
         outputs: k.
-        windows: how it is cut.
+        windows: how they are cut.
         progress: see `Progress`.
+        skip: pieces that are there already.
+        overlap: one of `OVERLAPS`.
 
     Raises:
-        ConfigError: the output of the model is not ``(b, outputs, h, w)``.
+        ConfigError: the output of a model is not ``(b, outputs, h, w)``.
     """
-    frames, channels, height, width = images.shape
-    tops, lefts, bands = windows.starts(height), windows.starts(width), windows.bands(width)
-    columns = [[x for x in lefts if x < right and x + windows.size > left] for left, right in bands]
-    total = len(tops) * sum(map(len, columns))
-    done = 0
+    frames, channels, height, width = layers[0].images.shape
+    if overlap not in OVERLAPS:
+        raise ConfigError(f"overlap '{overlap}' is not known", allowed=OVERLAPS)
+    layers = layers[::-1] if overlap == "last" else layers
+    pieces = windows.pieces(height, width)[skip:]
+    bands = [piece for i, piece in enumerate(pieces) if not i or piece[1] != pieces[i - 1][1]]
+    plan = [_plan(layers, windows, band) for band in bands]
+    whole = [(0, first, height, last - first) for first, last in windows.bands(width)]
+    total = sum(len(row.lefts) for band in whole for row in _plan(layers, windows, band))
+    done = total - sum(len(row.lefts) for rows in plan for row in rows)
     batch = np.empty((windows.batch, frames, channels, windows.size, windows.size), dtype=np.float32)
-    strip = _Strip(outputs, height, max(right - left for left, right in bands), windows)
-    with closing(_read_ahead(images, [(top, starts) for starts in columns for top in tops], windows)) as reading:
-        for band, starts in zip(bands, columns, strict=True):
-            strip.enter(*band)
-            for row in islice(reading, len(tops)):
+    strip = Strip(outputs, height, max((box[3] for box in bands), default=0), windows.taper())
+    claims = _Claims(windows, width) if len(layers) > 1 else None
+    with closing(_read_ahead(layers, [row for rows in plan for row in rows], windows)) as reading:
+        for (top, left, _, columns), rows in zip(bands, plan, strict=True):
+            strip.enter(left, left + columns, top)
+            for row in islice(reading, len(rows)):
                 while strip.top + TILE <= row.top:
                     yield from strip.pop()
-                for first in range(0, len(starts), windows.batch):
-                    chosen = starts[first : first + windows.batch]
-                    _predict(forward, row, chosen, batch, strip)
+                if claims:
+                    claims.claim(row, overlap == "mean")
+                for first in range(0, len(row.lefts), windows.batch):
+                    chosen = row.lefts[first : first + windows.batch]
+                    _predict(layers[row.layer].forward, row, chosen, batch, strip)
                     done += len(chosen)
                     if progress:
                         progress(done, total)
@@ -162,35 +194,88 @@ def sweep(
 
 
 @dataclass(frozen=True)
-class _Row:
-    """A row of windows: its upper left pixel, its pixels ``(t, c, h, w)``, and where anything was seen ``(h, w)``."""
+class _Reading:
+    """A row of windows of a layer that is to be read."""
 
+    layer: int
     top: int
-    left: int
+    lefts: list[int]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A row of windows: where it is, its pixels ``(t, c, h, w)``, and where anything was seen ``(h, w)``."""
+
+    layer: int
+    top: int
+    lefts: list[int]
     pixels: np.ndarray
     seen: np.ndarray
+    alone: bool
+
+    @property
+    def left(self) -> int:
+        return self.lefts[0]
 
 
-def _read_ahead(images: Images, rows: list[tuple[int, list[int]]], windows: Windows) -> Generator[_Row, None, None]:
-    """Read each row of windows ``(top, lefts)`` in a thread while the model works on the one before.
+def _plan(layers: Sequence[Layer], windows: Windows, band: Box) -> list[_Reading]:
+    """What is to be read for a band from a row on: windows of each layer where it lies."""
+    start, left, _, columns = band
+    height, width = layers[0].images.shape[2:]
+    plan = []
+    for top in windows.starts(height):
+        for number, layer in enumerate(layers):
+            y, x, h, w = layer.images.extent
+            if top + windows.size <= max(start, y) or top >= y + h:
+                continue
+            first, last = max(left, x), min(left + columns, x + w)
+            lefts = [at for at in windows.starts(width) if at < last and at + windows.size > first]
+            if lefts and first < last:
+                plan.append(_Reading(number, top, lefts))
+    return plan
+
+
+class _Claims:
+    """Which pixels of a row of windows belong to a layer before: of several that saw a pixel only the first counts."""
+
+    def __init__(self, windows: Windows, width: int) -> None:
+        self._taken = np.zeros((windows.size, width), bool)
+        self._top = -1
+
+    def claim(self, row: _Row, shared: bool) -> None:
+        """Leave in ``row.seen`` what belongs to its layer."""
+        if shared:
+            return
+        if row.top != self._top:
+            self._top = row.top
+            self._taken[:] = False
+        height, width = row.seen.shape
+        taken = self._taken[:height, row.left : row.left + width]
+        seen = row.seen
+        np.logical_and(seen, ~taken, out=seen)
+        np.logical_or(taken, seen, out=taken)
+
+
+def _read_ahead(layers: Sequence[Layer], rows: list[_Reading], windows: Windows) -> Generator[_Row, None, None]:
+    """Read each row of windows in a thread while the model works on the one before.
 
     A row is there until the next one is asked for. The two take turns in the same memory: arrays of this size, made
     anew for each row, leave holes in the heap, of which the allocator gives back less and less.
     """
-    frames, channels, height, width = images.shape
+    frames, channels, height, width = layers[0].images.shape
     height = min(windows.size, height)
     room = height * min(windows.reach, width)
     turns = [(np.empty(frames * channels * room, np.float32), np.empty(room, bool)) for _ in range(2)]
 
     def read(number: int) -> _Row:
-        top, lefts = rows[number]
-        shape = (height, min(lefts[-1] + windows.size, width) - lefts[0])
+        row = rows[number]
+        shape = (height, min(row.lefts[-1] + windows.size, width) - row.lefts[0])
         numbers, marks = turns[number % 2]
         seen = marks[: math.prod(shape)].reshape(shape)
         pixels = numbers[: frames * channels * seen.size].reshape(frames, channels, *shape)
-        images.read(top, lefts[0], pixels)
+        layers[row.layer].images.read(row.top, row.lefts[0], pixels)
         _see(pixels, seen)
-        return _Row(top, lefts[0], pixels, seen)
+        return _Row(row.layer, row.top, row.lefts, pixels, seen, len(layers) == 1)
 
     with ThreadPoolExecutor(1, thread_name_prefix="adapteo-read") as pool:
         pending: deque[Future[_Row]] = deque()
@@ -211,7 +296,7 @@ def _see(pixels: np.ndarray, seen: np.ndarray) -> None:
             return
 
 
-def _predict(forward: Forward, row: _Row, lefts: list[int], batch: np.ndarray, strip: "_Strip") -> None:
+def _predict(forward: Forward, row: _Row, lefts: list[int], batch: np.ndarray, strip: Strip) -> None:
     """Give the windows in which anything was seen to the model, and blend in what it says."""
     size = batch.shape[-1]
     places = [slice(x - row.left, x - row.left + size) for x in lefts]
@@ -226,68 +311,10 @@ def _predict(forward: Forward, row: _Row, lefts: list[int], batch: np.ndarray, s
     if tuple(values.shape) != expected:
         raise ConfigError(f"the model gives {tuple(values.shape)} for these windows, the map needs {expected}")
     for k, i in enumerate(useful):
-        strip.add(values[k], row.seen[:, places[i]], row.top, lefts[i])
+        strip.add(values[k], row.seen[:, places[i]], row.top, lefts[i], row.alone)
 
 
 def _filled_up(window: np.ndarray, size: int) -> np.ndarray:
     """Reflect a window ``(t, c, h, w)`` of an image that is smaller than a window."""
     lacking = [size - length for length in window.shape[2:]]
     return np.pad(window, [(0, 0), (0, 0), *((0, n) for n in lacking)], mode="reflect") if any(lacking) else window
-
-
-class _Strip:
-    """Running weighted mean of windows over the rows of a band that are not finished.
-
-    mean += (value - mean) * weight / (sum of weights so far)          (West 1979, doi:10.1145/359146.359153)
-
-    Unlike a sum that is divided at the end, this gives a constant back without any rounding. One band after the other
-    uses it, so that its memory is taken once.
-
-    Args:
-        outputs: k.
-        height: rows of the image.
-        width: columns of the widest band.
-        windows: how the image is cut.
-    """
-
-    def __init__(self, outputs: int, height: int, width: int, windows: Windows) -> None:
-        self.outputs, self.height, self.size = outputs, height, windows.size
-        shape = (TILE + windows.size, width)
-        self.taper = windows.taper()
-        self.mean, self.weight = torch.zeros(outputs, *shape), torch.zeros(shape)
-        self.seen = np.zeros(shape, dtype=bool)
-        self.enter(0, width)
-
-    def enter(self, left: int, right: int) -> None:
-        """Begin at the top of a band; the one before has been given out to its last row, so everything is 0."""
-        self.left, self.right, self.top = left, right, 0
-
-    def add(self, values: Tensor, seen: np.ndarray, top: int, left: int) -> None:
-        """Blend a window ``(k, size, size)`` in, as far as it lies in the band."""
-        if values.device != self.mean.device:
-            self.mean, self.weight = self.mean.to(values.device), self.weight.to(values.device)
-            self.taper = self.taper.to(values.device)
-        first, last = max(left, self.left), min(left + values.shape[2], self.right)
-        rows, cols = slice(0, self.height - top), slice(first - left, last - left)
-        part, taper, seen = values[:, rows, cols], self.taper[rows, cols], seen[rows, cols]
-        y = top - self.top
-        here = (slice(y, y + part.shape[1]), slice(first - self.left, last - self.left))
-        self.weight[here] += taper
-        self.mean[(slice(None), *here)].lerp_(part, taper / self.weight[here])
-        self.seen[here] |= seen
-
-    def pop(self) -> Iterator[Part]:
-        """Give out the next `TILE` rows, or those up to the end of the image, and make room."""
-        rows, width = slice(0, min(TILE, self.height - self.top)), self.right - self.left
-        for x in range(0, width, TILE):
-            cols = slice(x, min(x + TILE, width))
-            yield Part(self.top, self.left + x, self.mean[:, rows, cols].clone(), self.seen[rows, cols].copy())
-        for y in range(0, self.size, TILE):  # no more at a time than what source and target do not share
-            to, source = slice(y, min(y + TILE, self.size)), slice(y + TILE, min(y + TILE, self.size) + TILE)
-            self.mean[:, to] = self.mean[:, source]
-            self.weight[to] = self.weight[source]
-            self.seen[to] = self.seen[source]
-        self.mean[:, self.size :] = 0
-        self.weight[self.size :] = 0
-        self.seen[self.size :] = False
-        self.top += TILE

@@ -1,16 +1,14 @@
 import warnings
 from datetime import date
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import rasterio
-import rasterio.shutil
 from PIL import Image
 
 from adapteo.data._dates import acquired
-from adapteo.data.raster import Layout, open_map, open_scene, pixel_size, read_raster
+from adapteo.data.raster import open_scene, pixel_size, read_raster
 from adapteo.errors import DataError
 
 
@@ -19,7 +17,6 @@ def from_origin(x, y, width, height):
 
 
 UTM = {"crs": "EPSG:32632", "transform": from_origin(500_000, 5_000_000, 10, 10)}
-CLASSES = Layout("uint8", 255, ("class",), ("land", "open & water"), {0: (200, 180, 90), 1: (10, 60, 220)})
 
 
 def write(path: Path, array: np.ndarray, tags=None, names=(), **profile) -> Path:
@@ -210,9 +207,8 @@ def test_chips_without_place_neither_warn_nor_have_one(tmp_path):
         warnings.simplefilter("error")
         raster = read_raster(path)
         assert (raster.crs, raster.transform, raster.latlon, raster.gsd) == (None, None, None, None)
-        with open_scene(path) as opened, open_map(tmp_path / "map.tif", opened, CLASSES) as writer:
-            writer.write(np.zeros((1, 2, 2), np.uint8), 0, 0)
-        assert read_raster(tmp_path / "map.tif").transform is None
+        with open_scene(path) as opened:
+            assert opened.transform is None
 
 
 # --------------------------------------------------------------------------------------------- place
@@ -276,94 +272,3 @@ def test_acquisition_date_of_a_file(tmp_path):
     path = write(tmp_path / "a.tif", np.zeros((1, 2, 2), np.uint8), tags={"ACQUISITION_DATE": "2023-05-06"})
     with open_scene(path) as opened:
         assert opened.date == date(2023, 5, 6)
-
-
-# ---------------------------------------------------------------------------------------------- maps
-
-
-def fill(writer, array):
-    for row in range(0, array.shape[1], 256):
-        writer.write(array[:, row : row + 256], row, 0)
-
-
-def test_map_has_place_colours_and_names(tmp_path, scene):
-    out = tmp_path / "maps" / "map.tif"
-    array = np.random.default_rng(0).integers(0, 2, (1, 300, 410), dtype=np.uint8)
-    with open_scene(scene) as opened, open_map(out, opened, CLASSES) as writer:
-        fill(writer, array)
-        assert not out.exists()
-    with rasterio.open(out) as file, rasterio.open(scene) as source:
-        np.testing.assert_array_equal(file.read(), array)
-        assert (file.crs, file.transform, file.bounds) == (source.crs, source.transform, source.bounds)
-        assert (file.nodata, file.compression.name, file.block_shapes) == (255, "deflate", [(256, 256)])
-        assert file.colormap(1)[1] == (10, 60, 220, 255)
-        assert file.tags(1) == {"CLASS_0": "land", "CLASS_1": "open & water"}
-    assert sorted(path.name for path in out.parent.iterdir()) == ["map.tif", "map.tif.aux.xml"]
-    rasterio.shutil.copy(out, tmp_path / "map.vrt", driver="VRT")  # how GDAL itself understands the map
-    names = ElementTree.parse(tmp_path / "map.vrt").findall(".//CategoryNames/Category")
-    assert [name.text for name in names] == ["land", "open & water"]
-
-
-def test_map_of_a_scene_with_ground_control_points(tmp_path):
-    points = [rasterio.control.GroundControlPoint(r, c, 9 + c / 1e3, 45 - r / 1e3) for r, c in [(0, 0), (0, 9), (9, 0)]]
-    path = tmp_path / "s1.tif"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with rasterio.open(path, "w", driver="GTiff", width=9, height=9, count=1, dtype="uint8") as file:
-            file.gcps = (points, rasterio.crs.CRS.from_epsg(4326))
-    with open_scene(path) as opened, open_map(tmp_path / "map.tif", opened, CLASSES) as writer:
-        writer.write(np.zeros((1, 9, 9), np.uint8), 0, 0)
-    with rasterio.open(tmp_path / "map.tif") as file:
-        assert [(p.row, p.col, p.x, p.y) for p in file.gcps[0]] == [(p.row, p.col, p.x, p.y) for p in points]
-
-
-@pytest.mark.parametrize("interruption", [KeyboardInterrupt, DataError("no"), OSError(28, "No space left on device")])
-def test_interruption_leaves_the_old_map_and_nothing_else(tmp_path, scene, interruption):
-    out = tmp_path / "out" / "map.tif"
-    with open_scene(scene) as opened:
-        with open_map(out, opened, CLASSES) as writer:
-            fill(writer, np.ones((1, 300, 410), np.uint8))
-        before = {path: path.read_bytes() for path in out.parent.iterdir()}
-        with pytest.raises((KeyboardInterrupt, DataError)), open_map(out, opened, CLASSES) as writer:
-            writer.write(np.zeros((1, 256, 410), np.uint8), 0, 0)
-            raise interruption
-    assert {path: path.read_bytes() for path in out.parent.iterdir()} == before
-
-
-def test_a_new_map_takes_the_stale_companions_of_the_old_one_away(tmp_path, scene):
-    out = tmp_path / "out" / "map.tif"
-    out.parent.mkdir()
-    for name in ("map.tif", "map.tif.aux.xml", "map.tif.ovr"):
-        (out.parent / name).write_text("old")
-    with open_scene(scene) as opened, open_map(out, opened, Layout("float32", np.nan)) as writer:
-        fill(writer, np.ones((1, 300, 410), np.float32))
-    assert [path.name for path in out.parent.iterdir()] == ["map.tif"]
-
-
-@pytest.mark.parametrize("rows", [256, 600])
-def test_full_disk(tmp_path, rows):
-    """A limit on the size of files acts like a full disk; with few rows GDAL writes only when it closes the file."""
-    resource = pytest.importorskip("resource")
-    noise = np.random.default_rng(0).integers(0, 256, (1, rows, 1024), dtype=np.uint8)
-    path = write(tmp_path / "scene.tif", noise)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-        with (
-            open_scene(path) as opened,
-            pytest.raises(DataError, match=r"cannot write .*map\.tif"),
-            open_map(tmp_path / "out" / "map.tif", opened, CLASSES) as writer,
-        ):
-            fill(writer, noise)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert list((tmp_path / "out").iterdir()) == []
-
-
-def test_map_must_be_named_like_a_geotiff(tmp_path, scene):
-    with (
-        open_scene(scene) as opened,
-        pytest.raises(DataError, match=r"write map\.tif"),
-        open_map(tmp_path / "map.png", opened, CLASSES),
-    ):
-        pass

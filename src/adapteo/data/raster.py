@@ -1,4 +1,4 @@
-"""Images on disk: GeoTIFF through GDAL, PNG and JPEG through Pillow. The only importer of rasterio.
+"""Images on disk: GeoTIFF through GDAL, PNG and JPEG through Pillow. Maps: `adapteo.data.map_file`.
 
 What is missing (nodata, masks, NaN, infinity) is NaN in every float array that leaves this file.
 """
@@ -7,40 +7,36 @@ import errno
 import math
 import shutil
 import warnings
-from array import array as Numbers
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from zlib import crc32
 
 import numpy as np
 import rasterio
 from rasterio import Affine
+from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import Interleaving, MaskFlags
 from rasterio.env import get_gdal_config, setenv
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError, RasterioIOError
-from rasterio.io import DatasetReader, DatasetWriter
+from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.io import DatasetReader
 from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
 
 from adapteo.data._dates import acquired
-from adapteo.data._layout import TILE, Layout, category_names, profile, sidecar
+from adapteo.data._layout import Layout, Transform, profile
 from adapteo.data._picture import ERRORS, SUFFIXES, read_picture
 from adapteo.errors import DataError
 from adapteo.files import replacing, unwritable
 
 _CACHE = 64 * 2**20  # bytes of decoded blocks that GDAL keeps while a scene or a map is open, unless told otherwise
 __all__ = [
-    "TILE", "Layout", "MapWriter", "Raster", "Scene", "block_cache", "explained", "latlon_of_centre", "open_map",
-    "open_scene", "pixel_size", "read_raster",
+    "Raster", "Scene", "Transform", "allow_no_place", "block_cache", "explained", "latlon_of_centre", "open_scene",
+    "pixel_size", "read_raster", "write_image", "writing",
 ]  # fmt: skip
 _METRES_PER_DEGREE = 111_319.49  # on the equator of WGS84: 2 pi 6,378,137 m / 360
-
-Transform = tuple[float, float, float, float, float, float]
-"""``(a, b, c, d, e, f)``: x = a col + b row + c, y = d col + e row + f, of pixel corners."""
 
 
 @dataclass
@@ -219,78 +215,17 @@ def open_scene(path: str | Path) -> Iterator[Scene]:
         yield Scene(Path(path), file)
 
 
-# ----------------------------------------------------------------------------------------------- maps
+# ---------------------------------------------------------------------------------------------- writing
 
 
-class MapWriter:
-    """Takes the pixels of a map; made by `open_map`."""
-
-    def __init__(self, path: Path, file: DatasetWriter) -> None:
-        self._path, self._file = path, file
-        self._written = Numbers("Q")  # row, col, height, width, checksum: 40 bytes per part, where a tuple has 300
-
-    def write(self, values: np.ndarray, row: int, col: int) -> None:
-        """Write ``(c, h, w)`` with its upper left pixel at (row, col); each pixel at most once.
-
-        Blocks that start and end at multiples of `TILE` are compressed once.
-
-        Raises:
-            DataError: the disk is full.
-        """
-        values = np.ascontiguousarray(values, dtype=self._file.dtypes[0])
-        window = Window(col, row, values.shape[2], values.shape[1])
-        with _writing(self._path):
-            self._file.write(values, window=window)
-        self._written.extend((row, col, *values.shape[1:], crc32(values.data)))
-
-    def verify(self, written: Path) -> None:
-        """Read everything back: GDAL does not say when closing a file fails on a full disk."""
-        with _writing(self._path), rasterio.open(written) as file:
-            for start in range(0, len(self._written), 5):
-                row, col, height, width, checksum = self._written[start : start + 5]
-                if crc32(file.read(window=Window(col, row, width, height)).data) != checksum:
-                    raise RasterioIOError("what was written cannot be read back")
-
-
-@contextmanager
-def open_map(path: str | Path, scene: Scene, layout: Layout) -> Iterator[MapWriter]:
-    """Write a tiled, compressed GeoTIFF with the place of a scene; the file appears, complete, when the block ends.
-
-    GeoTIFF has no place for the names of categories, so they also go into the file that GDAL and QGIS look for,
-    ``<map>.aux.xml``. When the block raises, nothing is left and an existing map stays.
-
-    Raises:
-        DataError: not the name of a GeoTIFF, a folder that cannot be written, a full disk.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in (".tif", ".tiff"):
-        raise DataError(f"maps are GeoTIFF, '{path.name}' is not named like one", fix=f"write {path.stem}.tif")
-    with ExitStack() as stack:
-        # Left after the map, so that names never lie beside a map that they do not belong to.
-        names = stack.enter_context(replacing(sidecar(path))) if layout.classes else None
-        temporary = stack.enter_context(replacing(path))
-        stack.callback(sidecar(temporary).unlink, missing_ok=True)
-        options, place = profile(layout, scene.width, scene.height), scene.file.transform if scene.transform else None
-        with _writing(path):
-            file = rasterio.open(temporary, "w", crs=scene.file.crs, transform=place, **options)
-        with file:
-            _describe(file, scene, layout)
-            writer = MapWriter(path, file)
-            yield writer
-        writer.verify(temporary)
-        if names:
-            names.write_text(category_names(layout.classes), encoding="utf-8")
-        for stale in (".aux.xml", ".ovr", ".msk"):  # belong to the map that is replaced
-            path.with_name(path.name + stale).unlink(missing_ok=True)
-
-
-def write_image(path: str | Path, raster: Raster, scale: float = 1.0) -> None:
+def write_image(path: str | Path, raster: Raster, scale: float = 1.0, offset: float = 0.0) -> None:
     """Write a GeoTIFF; the file appears when it is complete.
 
     Args:
         path: a name that ends in ``.tif``.
         raster: values ``(c, h, w)``, place, band names and nodata.
-        scale: physical value = stored value times this; written into the file.
+        scale: physical value = stored value x scale + offset; both are written into the file.
+        offset: see `scale`.
 
     Raises:
         DataError: a folder that cannot be written, a full disk.
@@ -301,25 +236,13 @@ def write_image(path: str | Path, raster: Raster, scale: float = 1.0) -> None:
     with ExitStack() as stack:
         stack.enter_context(block_cache())
         temporary = stack.enter_context(replacing(Path(path)))
-        stack.enter_context(_writing(Path(path)))
+        stack.enter_context(writing(Path(path)))
         file = stack.enter_context(rasterio.open(temporary, "w", crs=raster.crs, transform=place, **options))
         file.descriptions = layout.bands
         file.scales = (scale,) * len(layout.bands)
+        if offset:
+            file.offsets = (offset,) * len(layout.bands)
         file.write(raster.array)
-
-
-def _describe(file: DatasetWriter, scene: Scene, layout: Layout) -> None:
-    points, crs = scene.file.gcps
-    if points:
-        file.gcps = (points, crs)
-    file.descriptions = layout.bands
-    file.update_tags(TIFFTAG_SOFTWARE="adapteo", **layout.tags)
-    if layout.classes:
-        file.update_tags(1, **{f"CLASS_{i}": name for i, name in enumerate(layout.classes)})
-    if layout.colours:
-        file.write_colormap(1, {i: (*rgb, 255) for i, rgb in layout.colours.items()})
-    if layout.scale != 1.0:
-        file.scales = (layout.scale,) * len(layout.bands)
 
 
 # ------------------------------------------------------------------------------------------- reading
@@ -371,12 +294,17 @@ def _check_indexes(path: Path, count: int, indexes: Sequence[int] | None) -> lis
     return list(indexes)
 
 
-@contextmanager
-def _open(path: Path) -> Iterator[DatasetReader]:
-    """Open with GDAL; chips without a place are normal here."""
+def allow_no_place() -> None:
+    """Let rasterio be quiet about files without a place."""
     # Not `catch_warnings`, which swaps the process's filters and is not thread-safe before Python 3.14.
     if not any(item[2] is NotGeoreferencedWarning for item in warnings.filters):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[DatasetReader]:
+    """Open with GDAL; chips without a place are normal here."""
+    allow_no_place()
     with explained(path):
         file = rasterio.open(path)
     with file:
@@ -403,11 +331,11 @@ def block_cache(size: int = _CACHE) -> Iterator[None]:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """GDAL gives no error number; a disk with almost nothing free is taken to be full."""
+def writing(path: Path) -> Iterator[None]:
+    """Say why a file could not be written. GDAL gives no error number: with almost nothing free, the disk is full."""
     try:
         yield
-    except RasterioError as error:
+    except (RasterioError, CPLE_BaseError) as error:  # copying raises GDAL's own
         free = shutil.disk_usage(path.parent).free // 2**20
         if free < 16:
             raise unwritable(path, OSError(errno.ENOSPC, "")) from error
