@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
@@ -25,6 +25,8 @@ train: {epochs: 3}
 
 class Fitted:
     """Stands in for a fitted run and notes what is asked of it."""
+
+    imagery = SimpleNamespace(classes=("land", "water"))
 
     def __init__(self, folder, calls):
         self.folder, self.calls = folder, calls
@@ -97,6 +99,21 @@ def test_predict(calls):
         ("predict", Path("runs/flood"), [Path("a.tif"), Path("b.tif")], Path("maps"), True, [], None, None)
     ]
     assert result.stdout == "wrote maps\n"
+
+
+def test_predict_with_polygons(calls, monkeypatch, tmp_path):
+    made = []
+    polygons = ModuleType("adapteo.polygons")
+    polygons.polygons_of = lambda *args, **options: made.append((*args, options))
+    monkeypatch.setitem(sys.modules, "adapteo.polygons", polygons)
+    options = ("--polygons", "m.gpkg", "--minimum-area", 0.5, "--simplify", 1)
+    result = run("predict", "r", "a.tif", "--out", "m.tif", *options)
+    assert result.exit_code == 0, result.output
+    assert made == [(Path("m.tif"), [Path("a.tif")], Path("m.gpkg"), {"minimum_area": 0.5, "simplify": 1.0})]
+    monkeypatch.setattr(Fitted, "imagery", SimpleNamespace(classes=()))
+    result = run("predict", "r", "a.tif", "--out", "m.tif", *options)
+    assert (result.exit_code, len(made)) == (2, 1)
+    assert "maps values" in result.stderr
 
 
 def test_predict_with_named_bands_and_scale(calls):

@@ -16,7 +16,7 @@ from shapely.geometry import shape
 
 from adapteo.data.class_map import ClassMap
 from adapteo.errors import ConfigError, DataError
-from adapteo.polygons import polygons
+from adapteo.polygons import polygons, polygons_of
 
 NODATA = 255
 UTM = rasterio.Affine(10, 0, 500_000, 0, -10, 5_600_000)
@@ -227,3 +227,15 @@ def test_sizes_of_classes(tmp_path):
         (-1 if code == NODATA else code): (n, 100.0 * n) for code, n in zip(codes.tolist(), counts, strict=True)
     }
     assert found == expected
+
+
+def test_polygons_of_what_was_predicted(tmp_path):
+    one = write_map(tmp_path / "one.tif", random_map(1))
+    assert polygons_of(one, [tmp_path / "scene.tif"], tmp_path / "p.gpkg") == (tmp_path / "p.gpkg",)
+    folder = tmp_path / "maps"
+    folder.mkdir()
+    for name in ("a_map", "b_map", "older_map"):
+        write_map(folder / f"{name}.tif", random_map(2))
+    written = polygons_of(folder, [tmp_path / "a.tif", tmp_path / "b.jp2"], tmp_path / "polygons", minimum_area=0.05)
+    assert written == (tmp_path / "polygons" / "a_map.gpkg", tmp_path / "polygons" / "b_map.gpkg")
+    assert all(path.is_file() for path in written)

@@ -14,7 +14,7 @@ from adapteo.data.patches import find, sieve
 from adapteo.data.vector import Style, write_polygons
 from adapteo.errors import ConfigError, DataError
 
-__all__ = ["polygons"]
+__all__ = ["polygons", "polygons_of"]
 _HECTARE = 10_000.0  # square metres
 
 
@@ -90,6 +90,31 @@ def polygons(
     style = Style("class", colours) if colours else None
     write_polygons(out, geometry, attributes, given.legend.crs, Path(out).stem, style)
     return Path(out)
+
+
+def polygons_of(
+    maps: Path, scenes: Sequence[Path], out: Path, *, minimum_area: float = 0.0, simplify: float = 0.0
+) -> tuple[Path, ...]:
+    """Write the polygons of what was predicted: of one map, or of each map in a folder, one GeoPackage for each.
+
+    Args:
+        maps: the map of all scenes, or the folder with ``<scene>_map.tif`` for each.
+        scenes: what was mapped.
+        out: a GeoPackage, or a folder when ``maps`` is one.
+        minimum_area: see `polygons`.
+        simplify: see `polygons`.
+
+    Raises:
+        ConfigError: as `polygons`.
+        DataError: as `polygons`.
+    """
+    if not maps.is_dir():
+        return (polygons(maps, out, minimum_area=minimum_area, simplify=simplify),)
+    stems = [f"{scene.stem}_map" for scene in scenes]
+    return tuple(
+        polygons(maps / f"{stem}.tif", out / f"{stem}.gpkg", minimum_area=minimum_area, simplify=simplify)
+        for stem in stems
+    )
 
 
 def _simplified(parts: np.ndarray, tolerance: float) -> np.ndarray:

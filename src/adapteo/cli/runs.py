@@ -7,6 +7,7 @@ import typer
 
 import adapteo
 from adapteo.cli.app import app, reported
+from adapteo.errors import ConfigError
 
 
 @app.command()
@@ -43,7 +44,7 @@ def test(run: _Run) -> None:
 
 @app.command()
 @reported()
-def predict(
+def predict(  # noqa: PLR0913  # one for each option
     run: _Run,
     scenes: Annotated[list[Path], typer.Argument(metavar="SCENE", help="GeoTIFFs of any size.", show_default=False)],
     out: Annotated[Path, typer.Option(help="The map to write; a folder when there are several scenes.")],
@@ -58,12 +59,19 @@ def predict(
         float | None, typer.Option(help="Reflectance = stored value x scale + offset, if not as in training.")
     ] = None,
     offset: Annotated[float, typer.Option(help="See --scale.")] = 0.0,
+    polygons: Annotated[
+        Path | None, typer.Option(help="GeoPackage of the map's polygons; a folder when there are several scenes.")
+    ] = None,
+    minimum_area: Annotated[float, typer.Option(help="Of polygons, in hectares; see `adapteo polygons`.")] = 0.0,
+    simplify: Annotated[float, typer.Option(help="Of polygons, in pixels; see `adapteo polygons`.")] = 0.0,
 ) -> None:
     """Map whole scenes."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
     fitted = adapteo.load(run)
+    if polygons is not None and not fitted.imagery.classes:
+        raise ConfigError("this run maps values, which have no polygons", fix="leave --polygons out")
     columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("predict", total=None)
@@ -77,6 +85,11 @@ def predict(
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     typer.echo(f"wrote {written}")
+    if polygons is not None:
+        from adapteo.polygons import polygons_of
+
+        polygons_of(written, scenes, polygons, minimum_area=minimum_area, simplify=simplify)
+        typer.echo(f"wrote {polygons}")
 
 
 @app.command()
