@@ -173,6 +173,7 @@ def loader(
         train.batch,
         bands=bands,
         shuffle=train.seed if shuffled else None,
+        weights=run.dataset.weights(keys) if shuffled else None,
         augment=_augment(run) if shuffled else None,
         part=(fabric.global_rank, fabric.world_size) if fabric else (0, 1),
         reading=Reading(train.workers),

@@ -362,6 +362,27 @@ def test_random_only_when_asked_and_with_a_warning(made):
     assert any("too good" in note for note in replace(made, splits=SurveySplits("random")).notes)
 
 
+def test_rare_classes_and_small_scenes_are_seen_more_often(tmp_path, made):
+    scene(tmp_path / "scenes/b.tif", (16, 32), at=(200, 0))
+    pixels = every(4) + [(row + 200, col) for row, col in every(4, (16, 32))]
+    points(tmp_path / "labels.gpkg", pixels, ["ab"[row % 64 < 16 and col < 32] for row, col in pixels])
+    survey = replace(made, balance="classes", splits=SurveySplits("random"))
+    keys = survey.split("train")
+    weights = survey.weights(keys)
+    rare = [1 in labelled(survey, key).values() for key in keys]
+    assert min(w for w, r in zip(weights, rare, strict=True) if r) > 2 * max(
+        w for w, r in zip(weights, rare, strict=True) if not r
+    )
+    (note,) = [note for note in survey.notes if note.startswith("balance: classes")]
+    assert "a 50.0%" in note
+    assert "b 50.0%" in note
+    weights = replace(survey, balance="scenes").weights(keys)
+    small = np.array([key.startswith("b/") for key in keys])
+    assert weights[small].sum() == pytest.approx(weights[~small].sum())
+    assert replace(survey, balance=None).weights(keys) is None
+    assert not any("balance" in note for note in replace(survey, balance=None).notes)
+
+
 def test_the_same_seed_divides_alike(made):
     for splits in (SurveySplits(), SurveySplits("random")):
         one, same, other = (parts(replace(made, splits=replace(splits, seed=s))) for s in (0, 0, 5))

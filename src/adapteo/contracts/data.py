@@ -50,6 +50,8 @@ class Batch:
         latlon: ``(b, 2)`` degrees, NaN when unknown.
         gsd: ground sample distance in metres.
         keys: sample keys, for reports.
+        stored: what a frozen part of the backbone made of the images, read from a cache; None to compute it. With it
+            the images have their size, but no dates and bands: ``(b, 0, 0, h, w)``.
     """
 
     images: "Tensor"
@@ -58,11 +60,14 @@ class Batch:
     latlon: "Tensor | None" = None
     gsd: float = 10.0
     keys: tuple[str, ...] = ()
+    stored: "tuple[Tensor, ...] | None" = None
 
     def to(self, device: "torch.device | str") -> "Batch":
         """Move every tensor to a device."""
         having = {f.name: getattr(self, f.name) for f in fields(self)}
         moved = {name: having[name].to(device, non_blocking=True) for name in _TENSORS if having[name] is not None}
+        if self.stored is not None:
+            moved["stored"] = tuple(values.to(device, non_blocking=True) for values in self.stored)
         return Batch(**having | moved)
 
     def with_images(self, images: "Tensor") -> "Batch":
@@ -141,6 +146,10 @@ class Dataset(ABC):
 
     def group(self, key: str) -> str | None:
         """Region or event of a sample, for tables by group; cheap, reads no image."""
+        return None
+
+    def weights(self, keys: Sequence[str]) -> np.ndarray | None:
+        """How often each of these training samples is to be seen, relative to the others; None for equally often."""
         return None
 
     def radiometry(self, overview: np.ndarray) -> tuple[float, float]:

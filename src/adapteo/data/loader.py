@@ -64,6 +64,7 @@ class Loader:
         *,
         bands: Sequence[str] | None = None,
         shuffle: int | None = None,
+        weights: np.ndarray | None = None,
         augment: Augment | None = None,
         part: tuple[int, int] = (0, 1),
         reading: Reading | None = None,
@@ -77,18 +78,23 @@ class Loader:
             batch: samples per batch over all processes.
             bands: which, in which order; None for all.
             shuffle: seed of order and augmentation; None for the order of the keys and no augmentation.
-            augment: what may happen to a sample; needs `shuffle`.
+            weights: how often each sample is seen, relative to the others; None for once per epoch. Needs `shuffle`.
+            augment: what may happen to a sample; needs `shuffle`. One that is seen twice in an epoch looks the same.
             part: (rank, world): of n processes that divide each batch, this is the rank-th.
             reading: threads and memory.
             drop_last: leave out a last batch that is smaller than the others, unless it is the only one.
         """
         if augment is not None and shuffle is None:
             raise ValueError("augmentation needs the seed `shuffle`")
+        if weights is not None and shuffle is None:
+            raise ValueError("weights need the seed `shuffle`")
+        if weights is not None and (len(weights) != len(keys) or np.min(weights) < 0 or not np.sum(weights) > 0):
+            raise ValueError("weights must be one number per key, none below 0 and not all 0")
         if batch < 1 or not 0 <= part[0] < part[1]:
             raise ValueError(f"batch {batch} must be 1 or more, and rank {part[0]} below world {part[1]}")
         self.dataset, self.keys, self.batch = dataset, tuple(keys), batch
         self.bands = None if bands is None else tuple(bands)
-        self.shuffle, self.augment, self.part = shuffle, augment, part
+        self.shuffle, self.augment, self.part, self.weights = shuffle, augment, part, weights
         self.reading, self.drop_last = reading or Reading(), drop_last
         self.waited = 0.0
         self._kept: dict[int, Sample] = {}
@@ -100,10 +106,21 @@ class Loader:
         return full if self.drop_last and full else -(-len(self.keys) // self.batch)
 
     def order(self, epoch: int) -> np.ndarray:
-        """Positions of the keys in the order of an epoch, over all processes."""
+        """Positions of the keys in the order of an epoch, over all processes.
+
+        With weights there are as many, but some more than once and others not at all: a sample that should be seen
+        2.3 times is seen twice or three times.
+        """
         if self.shuffle is None:
             return np.arange(len(self.keys))
-        return np.random.default_rng([self.shuffle, epoch]).permutation(len(self.keys))
+        random = np.random.default_rng([self.shuffle, epoch])
+        if self.weights is None:
+            return random.permutation(len(self.keys))
+        # Systematic sampling, from a random order so that neighbours are not drawn in place of each other.
+        mixed = random.permutation(len(self.keys))
+        until = np.cumsum(self.weights[mixed] / self.weights.sum()) * len(self.keys)
+        drawn = np.searchsorted(until, np.arange(len(self.keys)) + random.random(), side="right")
+        return random.permutation(mixed[np.minimum(drawn, len(self.keys) - 1)])
 
     def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
         """Yield this process's share of each batch of an epoch, from batch ``start`` on.
@@ -116,26 +133,31 @@ class Loader:
         if self.reading.workers == 0:
             for share in shares:
                 began = time.perf_counter()
-                batch = collate(self._samples(share, number, Event()), self.dataset.gsd)
+                batch = self._batch(self._samples(share, number, Event()), share, number)
                 self.waited += time.perf_counter() - began
                 yield batch
             return
         pool, stop = ThreadPoolExecutor(self.reading.workers, "adapteo-read"), Event()
         try:
-            waiting: deque[list[Future[list[Sample]]]] = deque()
+            waiting: deque[tuple[np.ndarray, list[Future[list[Sample]]]]] = deque()
             while True:
                 began = time.perf_counter()
                 for share in islice(shares, max(0, self.reading.ahead + 1 - len(waiting))):
                     pieces = np.array_split(share, min(self.reading.workers, len(share)))
-                    waiting.append([pool.submit(self._samples, piece, number, stop) for piece in pieces])
+                    waiting.append((share, [pool.submit(self._samples, piece, number, stop) for piece in pieces]))
                 if not waiting:
                     return
-                batch = collate([s for piece in waiting.popleft() for s in piece.result()], self.dataset.gsd)
+                share, futures = waiting.popleft()
+                batch = self._batch([s for future in futures for s in future.result()], share, number)
                 self.waited += time.perf_counter() - began
                 yield batch
         finally:  # also when the consumer stops early, fails or is interrupted: only samples under way are finished
             stop.set()
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _batch(self, samples: list[Sample], share: np.ndarray, epoch: int) -> Batch:
+        """Make a batch of the samples at the positions of ``share``, on the thread of the consumer."""
+        return collate(samples, self.dataset.gsd)
 
     def _share(self, order: np.ndarray, index: int) -> np.ndarray:
         """Positions that this process reads of a batch; -1 - p for a blank of the size of p."""

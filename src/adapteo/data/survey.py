@@ -9,10 +9,12 @@ from typing import Literal
 
 import numpy as np
 
+from adapteo._ignore import IGNORE
 from adapteo.bands import resolve_all
 from adapteo.contracts import Dataset, Sample
 from adapteo.data._images import Header, bands_of
 from adapteo.data._mask_labels import MaskLabels, are_masks, read_masks
+from adapteo.data._survey_balance import Balance, seen_shares, window_weights
 from adapteo.data._survey_cells import Drawing, Drawn
 from adapteo.data._survey_plan import Plan, Planner
 from adapteo.data._survey_scenes import SceneFile, find_scenes, overview
@@ -54,6 +56,8 @@ class Survey(Dataset):
         stride: pixels from one training window to the next, a divisor of `chip`; null for no overlap.
         point_radius: pixels around a point that its class covers; 0 for the pixel that it lies in.
         line_width: metres on the ground that lines are wide; null for one pixel.
+        balance: see training windows of rare "classes", of small "scenes", or of "both" more often, at most 10 times as
+            often as the mean; null for each once per epoch.
         splits: see `adapteo.data._survey_splits.SurveySplits`; by default blocks as large as the distance within which
             labels resemble each other, which is measured.
     """
@@ -77,6 +81,7 @@ class Survey(Dataset):
     stride: int | None = None
     point_radius: float = 0.0
     line_width: float | None = None
+    balance: Balance | None = None
     splits: SurveySplits | None = None
 
     def __post_init__(self) -> None:
@@ -137,10 +142,14 @@ class Survey(Dataset):
         """What labels were left out or repaired, and how they were divided."""
         read = self._labels
         if isinstance(read, MaskLabels):
-            return *read.notes, *self._plan.notes
+            return *read.notes, *self._plan.notes, *self._balance_notes
         repaired = (f"{read.repaired} invalid geometries were repaired",) if read.repaired else ()
         dropped = (f"left out: {'; '.join(read.dropped)}",) if read.dropped else ()
-        return (*(f"{read.path.name}: {note}" for note in (*repaired, *dropped, *read.doubts)), *self._plan.notes)
+        return (
+            *(f"{read.path.name}: {note}" for note in (*repaired, *dropped, *read.doubts)),
+            *self._plan.notes,
+            *self._balance_notes,
+        )
 
     @property
     def holdouts(self) -> tuple[str, ...]:
@@ -189,6 +198,13 @@ class Survey(Dataset):
     def group(self, key: str) -> str | None:
         """Scene or region that a window lies in."""
         return self._plan.windows[key].group
+
+    def weights(self, keys: Sequence[str]) -> np.ndarray | None:
+        """How often each training window is to be seen; see the field `balance`."""
+        if self.balance is None:
+            return None
+        windows = [self._plan.windows[key] for key in keys]
+        return window_weights(self._counts(keys), [window.scene for window in windows], self.balance)
 
     def encoding(self, key: str) -> tuple[float, float]:
         """Scale and offset from the stored numbers of a window's scene to its physical values."""
@@ -273,6 +289,23 @@ class Survey(Dataset):
     @cached_property
     def _plan(self) -> Plan:
         return Planner(self._scenes, self._drawing, self._how, self.chip, self.stride or self.chip).plan()
+
+    def _counts(self, keys: Sequence[str]) -> np.ndarray:
+        """Labelled pixels by window and class."""
+        targets = (self._plan.labelling.target(self._plan.windows[key]) for key in keys)
+        return np.stack([np.bincount(t[t != IGNORE], minlength=len(self.classes)) for t in targets])
+
+    @cached_property
+    def _balance_notes(self) -> tuple[str, ...]:
+        """Shares of the classes before and after balancing."""
+        if self.balance is None:
+            return ()
+        keys = self.split("train")
+        counts, weights = self._counts(keys), self.weights(keys)
+        assert weights is not None, "there is a balance"
+        before, after = seen_shares(counts, np.ones(len(keys))), seen_shares(counts, weights)
+        told = (f"{n} {b:.1%} ({a:.1%})" for n, a, b in zip(self.classes, before, after, strict=True))
+        return (f"balance: {self.balance}: share of the labels seen in training (without): {', '.join(told)}",)
 
     @cached_property
     def _offsets(self) -> tuple[float, ...]:
