@@ -1,4 +1,4 @@
-"""Day of acquisition from the tags of a file."""
+"""Day of acquisition from the tags of a file, or from its name."""
 
 import re
 from collections.abc import Mapping
@@ -20,5 +20,30 @@ def acquired(tags: Mapping[str, str]) -> date | None:
             if found:
                 return date(*map(int, found.groups()))
         except ValueError:  # 0000:00:00
+            continue
+    return None
+
+
+_DAY = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_]?)(\d\d)\2(\d\d)(?!\d)")
+
+
+def day_in_name(name: str) -> date | None:
+    """The first date in a name, written as 20210731, 2021-07-31 or 2021_07_31."""
+    found = _find(name)
+    return found[0] if found else None
+
+
+def without_day(name: str) -> str:
+    """A name without its first date: alike for the dates of one place."""
+    found = _find(name)
+    return name if found is None else name[: found[1]] + "*" + name[found[2] :]
+
+
+def _find(name: str) -> tuple[date, int, int] | None:
+    for match in _DAY.finditer(name):
+        year, _, month, day = match.groups()
+        try:
+            return date(int(year), int(month), int(day)), match.start(), match.end()
+        except ValueError:  # some other number
             continue
     return None
