@@ -44,7 +44,12 @@ from adapteo.model import Model, frozen_in_eval
 from tiny import TinyBackbone, TinyStages
 
 CASES: dict[str, list[dict[str, object]]] = {
+    "apla": [{}, {"columns": 3}],
     "bitfit": [{}, {"embedding": True}],
+    "cp": [{"rank": 8}],
+    "last_k": [{"k": 1}],
+    "rocoft": [{}, {"side": "columns", "targets": ("fc2",)}],
+    "ssb": [{}, {"side": "out"}, {"side": "in"}],
     "lora": [{}, {"preset": "paper"}, {"rank": 2, "rslora": True, "dropout": 0.1, "targets": ("k", "proj")}],
     "pissa": [{"rank": 4}],
     "vera": [{"rank": 32}],
@@ -195,12 +200,12 @@ def adapted(backbone_name: str, method: Method, *, trained: bool = False) -> Bac
 def refused(backbone_name: str, method_name: str) -> bool:
     """Whether this pair must be refused; everything else must work."""
     kind, fields = METHODS[method_name]
-    named = {"preset", "targets"} & fields.keys()
+    attends = "preset" in fields or bool(set(fields.get("targets", ())) - {"fc1", "fc2"})
     return (
         (backbone_name in STAGES and kind in NEED_TOKENS)
         or (backbone_name == "timm" and kind in NEED_OUR_BLOCKS)
         or (backbone_name in CONVOLUTIONS and kind in NEED_LINEARS)
-        or (backbone_name == "timm-convnext" and (kind in NEED_ATTENTION or (kind in NEED_LINEARS and bool(named))))
+        or (backbone_name == "timm-convnext" and (kind in NEED_ATTENTION or (kind in NEED_LINEARS and attends)))
         or (backbone_name in FEW_BIASES and kind == "bitfit")
     )
 

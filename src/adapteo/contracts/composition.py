@@ -87,8 +87,12 @@ class Composition(Method):
         return sum(method.parameters_formula(backbone) for method in self.methods)
 
     def rate_factors(self, backbone: Backbone) -> dict[str, float]:
-        """Those of all methods."""
-        return {name: value for method in self.methods for name, value in method.rate_factors(backbone).items()}
+        """Those of all methods, multiplied."""
+        factors: dict[str, float] = {}
+        for method in self.methods:
+            for name, value in method.rate_factors(backbone).items():
+                factors[name] = factors.get(name, 1.0) * value
+        return factors
 
     def adapter_config(self, backbone: Backbone) -> dict[str, object]:
         """Kinds and fields of all methods."""

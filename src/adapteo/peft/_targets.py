@@ -3,7 +3,8 @@
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from adapteo.contracts import Backbone, Method, Wrapper
 from adapteo.errors import ConfigError, closest
@@ -97,6 +98,27 @@ def role_linears(backbone: Backbone) -> Iterator[tuple[nn.Module, str, RoleLinea
                 yield parent, name, child
 
 
+def mlps(backbone: Backbone, method: Method) -> list[tuple[nn.Module, str, nn.Module, RoleLinear]]:
+    """MLPs of the blocks, each with its parent, its name there, and its last linear (fc2).
+
+    Raises:
+        ConfigError: when there is none.
+    """
+    last = {parent: linear for parent, _, linear in role_linears(backbone) if linear.role == "fc2"}
+    found = [
+        (parent, name, child, last[child])
+        for parent in list(backbone.blocks.modules())
+        for name, child in list(parent.named_children())
+        if child in last
+    ]
+    if not found:
+        raise ConfigError(
+            f"{title_of(method)} acts on the MLPs of transformer blocks, and {type(backbone).__name__} has none",
+            fix="choose another method (`method: full`, `frozen` or `ssf`), or a transformer",
+        )
+    return found
+
+
 def convolutions(backbone: Backbone) -> Iterator[tuple[nn.Module, str, nn.Conv2d]]:
     """Convolutions of the blocks that mix all channels, without the first one, which reads the image."""
     first = True
@@ -105,8 +127,37 @@ def convolutions(backbone: Backbone) -> Iterator[tuple[nn.Module, str, nn.Conv2d
             if not isinstance(child, nn.Conv2d):
                 continue
             reads_image, first = first and child.in_channels == len(backbone.bands), False
-            if child.groups == 1 and type(child) is nn.Conv2d and not reads_image:
+            plain = type(child) is nn.Conv2d and child.padding_mode == "zeros" and child.groups == 1
+            if plain and not reads_image:
                 yield parent, name, child
+
+
+def linears_and_convolutions(backbone: Backbone, method: Method) -> list[tuple[nn.Module, str, nn.Linear | nn.Conv2d]]:
+    """All that multiplies by a matrix in the blocks, each with its parent and its name there.
+
+    Raises:
+        ConfigError: when there is none.
+    """
+    found: list[tuple[nn.Module, str, nn.Linear | nn.Conv2d]] = [*role_linears(backbone), *convolutions(backbone)]
+    if not found:
+        raise ConfigError(
+            f"{title_of(method)} acts on the linears and convolutions of the blocks, and {type(backbone).__name__} "
+            "has none",
+            fix="choose another method (`method: full` or `frozen`)",
+        )
+    return found
+
+
+def apply_weight(layer: nn.Linear | nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
+    """Do what a layer does without its bias, with another weight of the same number of inputs and kernel."""
+    if isinstance(layer, nn.Linear):
+        return F.linear(x, weight)
+    return F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation)
+
+
+def widths(layer: nn.Linear | nn.Conv2d) -> tuple[int, int]:
+    """Numbers of inputs and outputs."""
+    return layer.weight.shape[1], layer.weight.shape[0]
 
 
 def _words(roles: tuple[str, ...]) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from adapteo.contracts import Backbone, Facts, copy_exactly
 from adapteo.errors import ConfigError
+from adapteo.lean import Affine
 from adapteo.peft.lora import LoRA, LoRALinear
 
 
@@ -51,6 +52,14 @@ class PiSSALinear(LoRALinear):
         wide = torch.cat([self.lora_B, -self.start_B], dim=1)
         out = out.addmm_(low, wide.t().to(out.dtype), alpha=self.scale)
         return out.view(*x.shape[:-1], out.shape[-1])
+
+    def affine(self) -> Affine | None:
+        """What it computes, for `adapteo.lean`: two terms as one of rank 2r."""
+        plain = super().affine()
+        if plain is None:
+            return None
+        up = torch.cat([self.lora_B, -self.start_B], dim=1)
+        return plain._replace(down=torch.cat([self.lora_A, self.start_A]), up=up)
 
     @torch.no_grad()
     def merged(self) -> nn.Module:
