@@ -2,14 +2,75 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from adapteo.cli.app import app, reported
+from adapteo.errors import ConfigError
 
 if TYPE_CHECKING:
     from adapteo._yaml import Document
+
+
+@app.command()
+@reported()
+def init(  # noqa: PLR0913  # options of a command
+    name: Annotated[
+        Path, typer.Argument(metavar="NAME", help="Folder of the project, to be made.", show_default=False)
+    ],
+    images: Annotated[
+        list[str], typer.Option(help="Scenes: files, a pattern or a folder; may be repeated.", show_default=False)
+    ],
+    labels: Annotated[
+        list[str], typer.Option(help="Vector file with a class column; or masks: files, a pattern or a folder.")
+    ],
+    more: Annotated[
+        list[str] | None, typer.Argument(metavar="[SCENE]", help="Further scenes, from a pattern without quotes.")
+    ] = None,
+    class_column: Annotated[str | None, typer.Option(help="Column of the labels with the class.")] = None,
+    layer: Annotated[str | None, typer.Option(help="Layer of the labels, where there are several.")] = None,
+    line_width: Annotated[float | None, typer.Option(help="Metres on the ground that lines are wide.")] = None,
+    bands: Annotated[str, typer.Option(help="Names of the scenes' bands in order, if they do not tell.")] = "",
+    sensor: Annotated[str | None, typer.Option(help="sentinel2, hls_s30, hls_l30 or landsat8.")] = None,
+    scale: Annotated[float | None, typer.Option(help="Reflectance = stored value x scale + offset.")] = None,
+    offset: Annotated[str | None, typer.Option(help="See --scale; 'auto' looks for Sentinel-2's -0.1.")] = None,
+    nodata: Annotated[float | None, typer.Option(help="Stored value that is missing.")] = None,
+    backbone: Annotated[str | None, typer.Option(help="E.g. prithvi or prithvi/2.0-tiny-TL.")] = None,
+    method: Annotated[str, typer.Option(help="See `adapteo list methods`.")] = "lora",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over an adapteo.yaml.")] = False,
+) -> None:
+    """Look at scenes and labels, and write a project with a short configuration."""
+    from rich.console import Console
+
+    from adapteo.init import Request, init, show
+
+    request = Request(
+        name,
+        (*images, *(more or ())),
+        tuple(labels),
+        class_column=class_column,
+        layer=layer,
+        line_width=line_width,
+        bands=tuple(bands.replace(",", " ").split()),
+        sensor=sensor,
+        scale=scale,
+        offset=_offset(offset),
+        nodata=nodata,
+        backbone=backbone,
+        method=method,
+        overwrite=overwrite,
+    )
+    show(init(request), Console())
+
+
+def _offset(text: str | None) -> "float | Literal['auto'] | None":
+    if text is None or text == "auto":
+        return text  # type: ignore[return-value]  # as it says
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"--offset {text} is no number", allowed=["a number such as -0.1", "auto"]) from None
 
 
 @app.command()
@@ -19,6 +80,9 @@ def check(
         Path, typer.Argument(metavar="CONFIG", help="YAML file of the run, or project folder.", show_default=False)
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of text; see docs/check.md.")] = False,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with maps and histograms; one file, nothing else needed.")
+    ] = None,
 ) -> None:
     """Say what is wrong with scenes and labels, what it does to the result, and which line to change.
 
@@ -26,13 +90,18 @@ def check(
     """
     from rich.console import Console
 
-    from adapteo.check import View, read_source, run, show
+    from adapteo.check import View, read_source, run, show, write_page
 
-    checked = run(View(read_source(config)))
+    view = View(read_source(config))
+    checked = run(view)
+    if html is not None:
+        write_page(view, checked, html)
     if as_json:
         typer.echo(json.dumps(checked.as_json(), indent=2, ensure_ascii=False))
     else:
         show(checked, Console())
+    if html is not None:
+        typer.echo(f"wrote {html}", err=as_json)
     if checked.failed:
         raise typer.Exit(1)
 

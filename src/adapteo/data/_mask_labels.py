@@ -136,7 +136,9 @@ def are_masks(root: Path, labels: str | Sequence[str]) -> bool:
     """Whether `labels` means rasters: patterns, folders, and names that end like those of an image."""
     given = (labels,) if isinstance(labels, str) else labels
     return all(
-        any(sign in text for sign in "*?[") or Path(text).suffix.lower() in MASK_SUFFIXES or _is_folder(root / text)
+        (any(sign in text for sign in "*?[") and not (root / text).is_file())  # a file may be called "labels [1].gpkg"
+        or Path(text).suffix.lower() in MASK_SUFFIXES
+        or _is_folder(root / text)
         for text in given
     )
 
