@@ -175,14 +175,19 @@ def test_a_data_set_of_torchgeo_itself(tmp_path):
     from torchgeo.datasets import EuroSAT
 
     folder = tmp_path / EuroSAT.base_dir
-    for part, name in (("train", "Forest"), ("val", "River"), ("test", "Forest")):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        file = f"{name}_{part}.tif"
-        with rasterio.open(folder / name / file, "w", driver="GTiff", count=13, height=64, width=64, dtype="uint16",
-                           crs="EPSG:32632", transform=rasterio.Affine(10, 0, 0, 0, -10, 0)) as image:  # fmt: skip
-            image.write(np.arange(13 * 64 * 64, dtype=np.uint16).reshape(13, 64, 64))
-        (tmp_path / f"eurosat-{part}.txt").write_text(file.replace(".tif", ".jpg") + "\n", encoding="utf-8")
+    for part in ("train", "val", "test"):
+        files = [f"{name}_{part}.tif" for name in ("Forest", "River")]
+        for file in files:
+            path = folder / file.partition("_")[0] / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with rasterio.open(path, "w", driver="GTiff", count=13, height=64, width=64, dtype="uint16",
+                               crs="EPSG:32632", transform=rasterio.Affine(10, 0, 0, 0, -10, 0)) as image:  # fmt: skip
+                image.write(np.arange(13 * 64 * 64, dtype=np.uint16).reshape(13, 64, 64))
+        names = "".join(file.replace(".tif", ".jpg") + "\n" for file in files)
+        (tmp_path / f"eurosat-{part}.txt").write_text(names, encoding="utf-8")
     dataset = TorchGeo(str(tmp_path), "EuroSAT", sensor="sentinel2", scale=1e-4)
     sample = dataset.read(dataset.split("train")[0])
     assert sample.image.shape == (1, 13, 64, 64)
-    assert dataset.task == "classification"
+    assert (dataset.task, dataset.classes) == ("classification", ("Forest", "River"))
+    red = dataset.bands.index("red")
+    np.testing.assert_allclose(sample.image[0, red].ravel(), np.arange(3 * 4096, 4 * 4096) * 1e-4, rtol=1e-6)
