@@ -34,6 +34,11 @@ class Composition(Method):
     )
 
     def __post_init__(self) -> None:
+        """Put the methods in order.
+
+        Raises:
+            ConfigError: when there is none, one is named twice, or one is a composition itself.
+        """
         ordered = tuple(sorted(self.methods, key=lambda method: (method.order, _title(method))))
         object.__setattr__(self, "methods", ordered)
         if not ordered:
@@ -110,8 +115,8 @@ def _check_weights(backbone: Backbone) -> None:
     for path, wrapper in backbone.named_modules():
         if not isinstance(wrapper, Wrapper) or not wrapper.rebuilds:
             continue
-        trained = any(p.requires_grad for p in wrapper.inner.parameters(recurse=False))
-        if isinstance(wrapper.inner, Wrapper) or trained:
+        weights = [p for name, p in wrapper.inner.named_parameters(recurse=False) if name == "weight"]
+        if isinstance(wrapper.inner, Wrapper) or any(weight.requires_grad for weight in weights):
             raise ConfigError(
                 f"two of the methods change the weight of '{path.replace('.inner', '')}' itself, "
                 f"and {type(wrapper).__name__} needs it as it was pre-trained",

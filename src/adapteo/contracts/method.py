@@ -38,11 +38,13 @@ class Wrapper(nn.Module, ABC):
 
     Attributes:
         inner: what it stands in for; may be a wrapper of another method.
-        rebuilds: it computes with the tensors of `inner` instead of calling it, so `inner` must be a plain layer.
+        rebuilds: it computes with the weight of `inner` instead of calling it, so `inner` must be a plain layer.
+        keeps: names of its buffers that an adapter file needs beside what is trained.
     """
 
     inner: nn.Module
     rebuilds: ClassVar[bool] = False
+    keeps: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def merged(self) -> nn.Module:
@@ -86,8 +88,8 @@ class Method(ABC):
         return {}
 
     def adapter_state(self, backbone: Backbone) -> dict[str, Tensor]:
-        """Tensors of the adapter file of an adapted backbone: by default what training moves, detached, on the CPU."""
-        return {name: value.detach().cpu().contiguous() for name, value in moving(backbone).items()}
+        """Tensors of the adapter file of an adapted backbone: by default those of `stored`, detached, on the CPU."""
+        return {name: value.detach().cpu().contiguous() for name, value in stored(backbone).items()}
 
     def load_adapter_state(self, backbone: Backbone, state: Mapping[str, Tensor]) -> None:
         """Copy the tensors of an adapter file into an adapted backbone, in place.
@@ -95,7 +97,7 @@ class Method(ABC):
         Raises:
             WeightsError: when a tensor is missing, superfluous or of another shape; nothing is copied then.
         """
-        copy_exactly(moving(backbone), state)
+        copy_exactly(stored(backbone), state)
 
     def adapter_config(self, backbone: Backbone) -> dict[str, object]:
         """What the JSON beside the adapter file says about the method: by default its kind and its fields."""
@@ -148,6 +150,15 @@ def moving(module: nn.Module) -> dict[str, Tensor]:
     for path, layer in module.named_modules():
         if isinstance(layer, _BATCH_NORMS) and any(p.requires_grad for p in layer.parameters()):
             found |= {f"{path}.{name}": buffer for name, buffer in layer.named_buffers()}
+    return found
+
+
+def stored(module: nn.Module) -> dict[str, Tensor]:
+    """What an adapter file holds, by name: what training changes, and buffers that wrappers keep."""
+    found = moving(module)
+    for path, wrapper in module.named_modules():
+        if isinstance(wrapper, Wrapper):
+            found |= {f"{path}.{name}": wrapper.get_buffer(name) for name in wrapper.keeps}
     return found
 
 

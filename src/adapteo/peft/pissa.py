@@ -31,6 +31,7 @@ class PiSSALinear(LoRALinear):
         start_A, start_B: A₀ ``(r, in)`` and B₀ ``(out, r)``.
     """
 
+    keeps = ("start_A", "start_B")
     start_A: Tensor
     start_B: Tensor
 
