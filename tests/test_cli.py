@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import adapteo
 from adapteo import cli, registry
 from adapteo.errors import ConfigError, DataError, Interrupted
+from adapteo.mapping import Mosaic
 
 GOOD = """\
 dataset: {name: "test_config:Chips", root: chips}
@@ -34,9 +35,12 @@ class Fitted:
     def test(self, show=False):
         self.calls.append(("test", self.folder, show))
 
-    def predict(self, scenes, out, *, bands, sensor, scaling, probabilities, progress):
-        progress(1, 2)
-        progress(2, 2)
+    def predict(self, scenes, out, *, bands, sensor, scaling, probabilities, mosaic, progress):
+        progress.progress(1, 2)
+        progress.progress(2, 2)
+        progress.tell("map.tif: going on")
+        if mosaic:
+            self.calls.append(mosaic)
         self.calls.append(("predict", self.folder, list(scenes), out, probabilities, bands, scaling, sensor))
         return out
 
@@ -95,10 +99,19 @@ def test_test(calls):
 def test_predict(calls):
     result = run("predict", "runs/flood", "a.tif", "b.tif", "--out", "maps", "--probabilities")
     assert result.exit_code == 0, result.output
-    assert calls == [
-        ("predict", Path("runs/flood"), [Path("a.tif"), Path("b.tif")], Path("maps"), True, [], None, None)
-    ]
+    assert calls == [("predict", Path("runs/flood"), ["a.tif", "b.tif"], Path("maps"), True, [], None, None)]
     assert result.stdout == "wrote maps\n"
+
+
+def test_predict_a_mosaic(calls):
+    options = ("--mosaic", "--crs", "EPSG:32633", "--resolution", 20, "--overlap", "last")
+    result = run("predict", "r", "a.tif", "b.tif", "--out", "m.tif", *options)
+    assert result.exit_code == 0, result.output
+    assert calls[0] == Mosaic("EPSG:32633", 20.0, "last")
+    assert "going on" in result.stderr
+    result = run("predict", "r", "a.tif", "--out", "m.tif", "--crs", "EPSG:32633")
+    assert result.exit_code == 2
+    assert "add --mosaic" in result.stderr
 
 
 def test_predict_with_polygons(calls, monkeypatch, tmp_path):

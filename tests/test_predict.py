@@ -1,3 +1,6 @@
+import signal
+import subprocess
+import sys
 import threading
 import tracemalloc
 from itertools import pairwise
@@ -480,3 +483,128 @@ def test_spain_chip(tmp_path, shared_data):
         green, nir = source.read([3, 8])
         expected = np.where((green == 0) & (nir == 0), 255, green >= nir)
         np.testing.assert_array_equal(file.read(1), expected)
+
+
+# ------------------------------------------------------------------------------------ going on, and mosaics
+
+
+def position(images):
+    """Depends on where in the window a pixel lies."""
+    ramp = torch.linspace(-1, 1, images.shape[-1])
+    return images[:, 0] * (1 + ramp[:, None] * ramp)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_a_sweep_that_goes_on_gives_exactly_the_rest(monkeypatch, layers):
+    monkeypatch.setattr("adapteo.windows.PIECE", TILE)
+    windows = Windows(64, 0.4, batch=3, band=256)
+    images = [noise(1, 1, 700, 600, seed=i) for i in range(layers)]
+    if layers == 2:
+        images[0][..., 300:] = np.nan
+        images[1][..., :250] = np.nan
+    stack = [Layer(position, Memory(image)) for image in images]
+    pieces = windows.pieces(700, 600)
+    assert len(pieces) == 9
+    whole = list(sweep(stack, 1, windows))
+    for skip in range(len(pieces) + 1):
+        calls = []
+        rest = list(sweep(stack, 1, windows, lambda *progress, calls=calls: calls.append(progress), skip=skip))
+        assert len(rest) == sum((h + 255) // 256 * ((w + 255) // 256) for _, _, h, w in pieces[skip:])
+        for part, expected in zip(rest, whole[len(whole) - len(rest) :], strict=True):
+            assert (part.row, part.col) == (expected.row, expected.col)
+            np.testing.assert_array_equal(part.values, expected.values)
+            np.testing.assert_array_equal(part.seen, expected.seen)
+        assert not calls or calls[-1][0] == calls[-1][1]
+
+
+def constant(value):
+    return lambda images: torch.full_like(images[:, 0], value)
+
+
+@pytest.mark.parametrize(("overlap", "expected"), [("mean", (1, 2, 3)), ("first", (1, 1, 3)), ("last", (1, 3, 3))])
+@pytest.mark.parametrize("height", [40, 300])
+def test_where_images_overlap(overlap, expected, height):
+    """Each has its say only where it saw something; a height of one row of windows, and of several."""
+    first, second = np.zeros((2, 1, 1, height, 900), np.float32)
+    first[..., 500:] = np.nan
+    second[..., :400] = np.nan
+    layers = [Layer(constant(1.0), Memory(first)), Layer(constant(3.0), Memory(second))]
+    out = np.empty((height, 900), np.float32)
+    for part in sweep(layers, 1, Windows(48, 0.25, band=256), overlap=overlap):
+        out[part.row : part.row + part.values.shape[1], part.col : part.col + part.values.shape[2]] = part.values[0]
+        assert part.seen.all()
+    for cols, value in zip((slice(0, 400), slice(400, 500), slice(500, 900)), expected, strict=True):
+        np.testing.assert_allclose(out[:, cols], value, rtol=1e-6)
+    if overlap != "mean":
+        assert set(np.unique(out)) == {1.0, 3.0}
+
+
+def test_images_are_read_and_predicted_only_where_they_lie():
+    class Corner(Memory):
+        reads = 0
+
+        def read(self, row, col, out):
+            super().read(row, col, out)
+            self.reads += 1
+
+    images = [Corner(np.full((1, 1, 400, 400), np.nan, np.float32)) for _ in range(2)]
+    for number, image in enumerate(images):
+        image.extent = (300 * number, 300 * number, 100, 100)
+        y, x, h, w = image.extent
+        image.array[..., y : y + h, x : x + w] = number
+    seen = np.zeros((400, 400), bool)
+    for part in sweep([Layer(identity, image) for image in images], 1, Windows(64)):
+        seen[part.row : part.row + part.values.shape[1], part.col : part.col + part.values.shape[2]] = part.seen
+    assert [image.reads for image in images] == [3, 3]
+    assert seen.sum() == 2 * 100 * 100
+    assert seen[350, 350]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import torch
+import adapteo.windows
+from adapteo.predict import Inputs, MapLegend, Target, Windows, predict_layers
+from adapteo._scene_images import open_dates
+from adapteo.data.map_file import grid_of
+from adapteo.windows import Layer
+scene, out, calls = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+adapteo.windows.PIECE = 256
+left = iter(range(calls))
+
+def forward(images):
+    if next(left, None) is None:
+        os.kill(os.getpid(), signal.SIGKILL)
+    ramp = torch.linspace(-1, 1, images.shape[-1])
+    wave = torch.sin(images[:, 0, :1] * 9 + ramp) * 0.4 + 0.5
+    return torch.cat([1 - wave, wave], dim=1)
+
+with open_dates([scene], Inputs(scale=1e-4)) as images:
+    target = Target(out, MapLegend(("land", "water")), True, "model and scene", print)
+    predict_layers([Layer(forward, images)], grid_of(images.scenes[0]), target, windows=Windows(64, batch=4, band=256))
+"""
+
+
+def test_after_a_kill_the_next_call_goes_on_and_writes_the_same_bytes(tmp_path):
+    numbers = np.random.default_rng(0).integers(1, 10_000, (1, 700, 600), dtype=np.uint16)
+    scene = write(tmp_path / "scene.tif", numbers, nodata=0)
+
+    def run(out, calls):
+        command = [sys.executable, "-c", KILLED, str(scene), str(out), str(calls)]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    assert run(tmp_path / "once" / "map.tif", 10_000).returncode == 0
+    out = tmp_path / "again" / "map.tif"
+    for calls, said in [(20, ""), (30, "map.tif: going on after 1 of 9 finished pieces\n")]:
+        found = run(out, calls)
+        assert (found.returncode, found.stdout) == (-signal.SIGKILL, said), found.stderr
+        assert [path.name for path in out.parent.iterdir()] == [".map.tif.partial"], "nothing under the final name"
+    found = run(out, 10_000)
+    assert found.returncode == 0
+    assert "going on after" in found.stdout
+    names = sorted(path.name for path in (tmp_path / "once").iterdir())
+    assert names == sorted(path.name for path in out.parent.iterdir())
+    assert "map_probabilities.tif" in names
+    for name in names:
+        assert (out.parent / name).read_bytes() == (tmp_path / "once" / name).read_bytes(), name

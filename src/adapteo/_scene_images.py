@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from adapteo.bands import SENSORS, resolve
 from adapteo.data.raster import Scene, open_scene
 from adapteo.errors import ConfigError, DataError
 
-__all__ = ["Inputs", "SceneImages", "match_bands", "open_images"]
+__all__ = ["Inputs", "SceneImages", "match_bands", "open_dates"]
 _NAME_BANDS = "name the bands of the file in its order with --bands (in Python: bands=…), e.g. blue,green,red"
 Numbers = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
 Box = tuple[int, int, int, int]
@@ -34,8 +35,24 @@ class Inputs:
     offset: Numbers = 0.0
 
 
+class Banded(Protocol):
+    """What has bands with names: a `adapteo.data.raster.Scene`, or an array."""
+
+    @property
+    def path(self) -> object:
+        """Its name, for messages."""
+
+    @property
+    def count(self) -> int:
+        """Bands of all dates."""
+
+    @property
+    def descriptions(self) -> tuple[str | None, ...]:
+        """Name of each band, None where it has none."""
+
+
 def match_bands(
-    scene: Scene,
+    scene: Banded,
     wanted: Sequence[str],
     sensor: str | None = None,
     dataset_order: Sequence[str] | None = None,
@@ -47,7 +64,7 @@ def match_bands(
     considered, and must agree. A file without known names must have exactly the bands of the dataset.
 
     Args:
-        scene: the file.
+        scene: the file, or what has bands like one.
         wanted: canonical names in the order of the model.
         sensor: one of `adapteo.bands.SENSORS`, for names like B5 that differ between sensors.
         dataset_order: canonical names of all bands of the files that the model was trained on, in their order.
@@ -95,9 +112,15 @@ def _meanings(names: Sequence[str | None], sensor: str) -> dict[str, int]:
 
 
 class SceneImages:
-    """The dates of one place as ``(t, c, h, w)`` (`adapteo.windows.Images`)."""
+    """The dates of one place as ``(t, c, h, w)`` (`adapteo.windows.Images`).
 
-    def __init__(self, scenes: Sequence[Scene], inputs: Inputs) -> None:
+    Args:
+        scenes: one, or one per date on the same grid.
+        inputs: bands, dates and scale.
+        extent: row, column, height and width beyond which nothing is; None for everywhere.
+    """
+
+    def __init__(self, scenes: Sequence[Scene], inputs: Inputs, extent: Box | None = None) -> None:
         self.scenes = scenes
         frames = inputs.frames or len(scenes)
         self._dates = frames // len(scenes)
@@ -109,7 +132,7 @@ class SceneImages:
         self._indexes = [[date * (scene.count // self._dates) + i for date in range(self._dates) for i in one]
                          for scene in scenes]  # fmt: skip
         self.shape = (frames, len(one), scenes[0].height, scenes[0].width)
-        self.extent: Box = (0, 0, *self.shape[2:])
+        self.extent: Box = extent or (0, 0, *self.shape[2:])
         self._scale, self._offset = (_per_band(given, self.shape[:2]) for given in (inputs.scale, inputs.offset))
 
     def read(self, row: int, col: int, out: np.ndarray) -> None:
@@ -126,38 +149,6 @@ class SceneImages:
         return sum(s.block_bytes(height, width, i) for s, i in zip(self.scenes, self._indexes, strict=True))
 
 
-class Placed:
-    """Images that lie in a larger grid: missing beyond (`adapteo.windows.Images`).
-
-    Args:
-        images: on pixels of their own, which are pixels of the grid.
-        corner: row and column of their upper left pixel in the grid.
-        shape: height and width of the grid.
-    """
-
-    def __init__(self, images: SceneImages, corner: tuple[int, int], shape: tuple[int, int]) -> None:
-        self._images = images
-        frames, channels, height, width = images.shape
-        self.shape = (frames, channels, *shape)
-        self.extent: Box = (*corner, height, width)
-
-    def read(self, row: int, col: int, out: np.ndarray) -> None:
-        """Fill ``(t, c, h, w)`` with a window of the grid."""
-        top, left, height, width = self.extent
-        rows = slice(max(row, top), min(row + out.shape[2], top + height))
-        cols = slice(max(col, left), min(col + out.shape[3], left + width))
-        out[:] = np.nan
-        if rows.start >= rows.stop or cols.start >= cols.stop:
-            return
-        part = np.empty((*out.shape[:2], rows.stop - rows.start, cols.stop - cols.start), np.float32)
-        self._images.read(rows.start - top, cols.start - left, part)
-        out[:, :, rows.start - row : rows.stop - row, cols.start - col : cols.stop - col] = part
-
-    def block_bytes(self, height: int, width: int) -> int:
-        """Memory of the decoded blocks of the files in which a window lies."""
-        return self._images.block_bytes(height, width)
-
-
 def _per_band(given: Numbers, shape: tuple[int, int]) -> np.ndarray:
     numbers = np.asarray(given, dtype=np.float32)
     if numbers.ndim > 2 or any(n not in (1, m) for n, m in zip(numbers.shape[::-1], shape[::-1], strict=False)):
@@ -166,7 +157,7 @@ def _per_band(given: Numbers, shape: tuple[int, int]) -> np.ndarray:
 
 
 @contextmanager
-def open_images(paths: Sequence[Path], inputs: Inputs) -> Iterator[SceneImages]:
+def open_dates(paths: Sequence[Path], inputs: Inputs) -> Iterator[SceneImages]:
     """Open the files of one place, one or one per date, which must lie on one grid."""
     if not paths:
         raise DataError("there is no scene to predict", fix="name at least one file")

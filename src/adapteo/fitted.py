@@ -7,7 +7,7 @@ run.merge("merged.safetensors")           an ordinary checkpoint
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from torch import Tensor
 
 from adapteo import config
 from adapteo.assembly import Imagery, adapt_model, assemble, loader, splits
-from adapteo.bands import resolve_all
 from adapteo.checkpoint import (
     check_base,
     load_adapter,
@@ -31,23 +30,18 @@ from adapteo.checkpoint import (
 )
 from adapteo.config import Run
 from adapteo.contracts import Batch, Normalisation, Sample, merge
-from adapteo.data.radiometry import check_range
-from adapteo.data.raster import Scene, open_scene
-from adapteo.errors import ConfigError, DataError
 from adapteo.evaluate import ALL, Scores, Table, table
-from adapteo.figures import Item, colours_of, confusion_figure, curves_figure, samples_figure, true_colour
+from adapteo.figures import Item, confusion_figure, curves_figure, samples_figure, true_colour
 from adapteo.files import replacing
 from adapteo.model import Model, predict_logits
-from adapteo.predict import Inputs, MapLegend, Windows, match_bands, predict_scene
+from adapteo.mapping import Mosaic, Reading, Watch, map_scenes
 from adapteo.scoring import score
 from adapteo.train import LOG_FILE
 
+from adapteo.windows import Progress
 ADAPTER, CONFIG_FILE, RUN_FILE = "adapter", "config.yaml", "run.json"
 PROBE_FILE, PROBE_FACTS = "probe.safetensors", "probe.json"
 PROBE = "linear probe"
-_OVERVIEW = 512
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -199,18 +193,22 @@ class FittedRun:
         sensor: str | None = None,
         scaling: tuple[float, float] | None = None,
         probabilities: bool = False,
-        progress: Progress | None = None,
+        mosaic: Mosaic | None = None,
+        progress: Progress | Watch | None = None,
     ) -> Path:
-        """Map scenes of any size.
+        """Map scenes of any size. A prediction that was stopped goes on when it is called again.
 
         Args:
-            scenes: GeoTIFFs. For a model of several dates either one file that stacks them, or one per date.
+            scenes: GeoTIFFs, product folders, folders with one file per band, addresses (`adapteo.data.scene_files`).
+                For a model of several dates either one file that stacks them, or one scene per date.
             out: the map; a folder when several scenes are to be mapped, which then has one map for each.
             bands: names of the files' bands in order, for files that do not tell; of one date.
             sensor: one of `adapteo.bands.SENSORS`, where names such as B5 are not clear without.
             scaling: (scale, offset): physical value = stored value * scale + offset; by default as in the dataset.
             probabilities: write ``<out>_probabilities.tif`` as well.
-            progress: called with the number of finished windows and of all windows of a scene.
+            mosaic: put all scenes into one map.
+            progress: called with the number of finished windows and of all windows of a map, or a
+                `adapteo.mapping.Watch`, which also hears what a person should know.
 
         Returns:
             ``out``.
@@ -219,80 +217,10 @@ class FittedRun:
             ConfigError: the task gives no map.
             DataError: a scene cannot be read, or lacks bands.
         """
-        if not self.run.task.dense:
-            raise ConfigError(
-                f"a {config.name_of(self.run.task)} model labels whole images, it draws no map",
-                fix="train a segmentation or regression model for maps",
-            )
-        out = Path(out)
-        paths = [Path(scenes)] if isinstance(scenes, str | Path) else [Path(path) for path in scenes]
-        frames = self.imagery.frames
-        if len(paths) == frames or len(paths) == 1:
-            jobs = [(paths, out)]
-        else:
-            out.mkdir(parents=True, exist_ok=True)
-            jobs = [([path], out / f"{path.stem}_map.tif") for path in paths]
-        for files, target in jobs:
-            with open_scene(files[0]) as scene:
-                inputs = self._inputs(scene, frames // len(files), (tuple(bands), sensor), scaling)
-                place = _place_and_dates(scene, frames)
-            self._predict_one(files, target, inputs, place, (probabilities, progress))
-        return out
-
-    def _inputs(
-        self,
-        scene: Scene,
-        frames: int,
-        named: tuple[tuple[str, ...], str | None],
-        scaling: tuple[float, float] | None,
-    ) -> Inputs:
-        """Find the model's bands in a file, and what its numbers mean."""
-        bands, sensor = named
-        if bands:
-            names = resolve_all(bands, sensor)
-            lacking = [band for band in self.bands if band not in names]
-            if lacking or len(names) * frames != scene.count:
-                raise DataError(
-                    f"{scene.path} has {scene.count // frames} bands per date, {len(names)} are named"
-                    + (f"; the model needs {lacking[0]} too" if lacking else ""),
-                    allowed=self.bands,
-                    fix="name every band of the file in its order",
-                )
-            indexes = tuple(names.index(band) + 1 for band in self.bands)
-        else:
-            indexes = match_bands(scene, self.bands, sensor, self.imagery.bands, frames=frames)
-        overview = _overview(scene, indexes)
-        scale, offset = scaling or self.run.dataset.radiometry(overview)
-        check_range(overview * scale + offset, self.bands, scale, scene.path)
-        return Inputs(indexes, self.imagery.frames, scale, offset)
-
-    def _predict_one(
-        self,
-        paths: list[Path],
-        out: Path,
-        inputs: Inputs,
-        place: tuple[np.ndarray | None, np.ndarray | None],
-        wanted: tuple[bool, Progress | None],
-    ) -> None:
-        imagery, task = self.imagery, self.run.task
-        colours = dict(enumerate(colours_of(imagery.classes, imagery.colours))) or None
-        latlon, dates = place
-
-        def forward(images: Tensor) -> Tensor:
-            return task.probabilities(self.logits(images, dates=dates, latlon=latlon))
-
-        multiple = self.model.backbone.multiple
-        size = -(-max(self.card["image_size"]) // multiple) * multiple
-        predict_scene(
-            forward,
-            paths,
-            out,
-            MapLegend(imagery.classes or ("value",), colours, config.name_of(task)),
-            inputs=inputs,
-            windows=Windows(size=size, multiple=multiple),
-            probabilities=wanted[0],
-            progress=wanted[1],
-        )
+        paths = [scenes] if isinstance(scenes, str | Path) else list(scenes)
+        reading = Reading(tuple(bands), sensor, scaling)
+        watch = progress if isinstance(progress, Watch) else Watch(progress)
+        return map_scenes(self, paths, Path(out), reading, probabilities=probabilities, mosaic=mosaic, watch=watch)
 
     # ----------------------------------------------------------------------------------------- merge
 
@@ -348,19 +276,3 @@ def best_device(run: Run) -> torch.device:
 def _normalisation(card: Mapping[str, Any]) -> Normalisation:
     saved = card["normalisation"]
     return Normalisation(tuple(saved["mean"]), tuple(saved["std"]), saved["source"])
-
-
-def _overview(scene: Scene, indexes: Sequence[int]) -> np.ndarray:
-    """Five windows of a scene, corners and centre, side by side: ``(c, h, w)`` in stored numbers."""
-    height, width = min(_OVERVIEW, scene.height), min(_OVERVIEW, scene.width)
-    bottom, right = scene.height - height, scene.width - width
-    places = {(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)}
-    return np.concatenate([scene.read(row, col, height, width, indexes) for row, col in sorted(places)], axis=-1)
-
-
-def _place_and_dates(scene: Scene, frames: int) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Location and date of a scene, where its file tells them; one date stands for all frames."""
-    latlon = None if scene.latlon is None else np.array(scene.latlon, np.float32)
-    if scene.date is None or frames > 1:
-        return latlon, None
-    return latlon, np.array([[scene.date.year, scene.date.timetuple().tm_yday]], np.float32)

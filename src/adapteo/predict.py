@@ -11,14 +11,24 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from adapteo._scene_images import Inputs, match_bands, open_images
-from adapteo.data.map_file import Grid, Layout, grid_of, open_maps
+from adapteo._scene_images import Inputs, SceneImages, match_bands, open_dates
+from adapteo.data.map_file import Grid, Layout, fingerprint_of, grid_of, open_maps
 from adapteo.data.raster import block_cache
 from adapteo.errors import ConfigError, DataError
 from adapteo.styles import classes_style, values_style
 from adapteo.windows import Forward, Layer, Progress, Windows, sweep
 
-__all__ = ["Inputs", "MapLegend", "Target", "Windows", "match_bands", "predict_layers", "predict_scene"]
+__all__ = [
+    "Inputs",
+    "MapLegend",
+    "SceneImages",
+    "Target",
+    "Windows",
+    "keep_scenes",
+    "match_bands",
+    "predict_layers",
+    "predict_scene",
+]
 PROBABILITY_STEPS = 10_000
 """Probabilities are stored as integers of 1/10,000."""
 _CACHE = (8 * 2**20, 128 * 2**20)  # bytes of decoded blocks: those of the map alone, and the most there is room for
@@ -61,6 +71,7 @@ class Target:
         fingerprint: of the models and the scenes, so that a prediction that was stopped can be gone on with; None when
             they are not known: then nothing is kept.
         tell: called with what a person should know about pieces of a stopped prediction.
+        again: False to leave maps with this fingerprint as they are.
     """
 
     out: Path
@@ -68,6 +79,7 @@ class Target:
     probabilities: bool = False
     fingerprint: str | None = None
     tell: Callable[[str], None] | None = None
+    again: bool = True
 
 
 def predict_scene(
@@ -107,7 +119,7 @@ def predict_scene(
     paths = [Path(scene)] if isinstance(scene, str | Path) else [Path(path) for path in scene]
     target = Target(Path(out), legend, probabilities)
     keep_scenes(paths, target)
-    with open_images(paths, inputs or Inputs()) as images:
+    with open_dates(paths, inputs or Inputs()) as images:
         layers = [Layer(forward, images)]
         return predict_layers(layers, grid_of(images.scenes[0]), target, windows=windows, progress=progress)
 
@@ -144,11 +156,16 @@ def predict_layers(
     windows = windows or Windows()
     maps = _maps(target)
     boxes = windows.pieces(grid.height, grid.width)
+    fingerprint = _fingerprint(target, grid, windows, overlap)
+    if fingerprint and not target.again and all(fingerprint_of(path) == fingerprint for path in maps):
+        if target.tell:
+            target.tell(f"{target.out.name} is there already")
+        return tuple(maps)
     layouts = {path: each.layout for path, each in maps.items()}
     needed = max(layer.images.block_bytes(windows.size, windows.reach) for layer in layers)
     with ExitStack() as stack:
         stack.enter_context(block_cache(min(_CACHE[0] + needed, _CACHE[1])))
-        pieces = stack.enter_context(open_maps(layouts, grid, boxes, _fingerprint(target, grid, windows, overlap)))
+        pieces = stack.enter_context(open_maps(layouts, grid, boxes, fingerprint))
         if target.tell and pieces.note:
             target.tell(pieces.note)
         parts = sweep(layers, len(target.legend.classes), windows, progress, pieces.finished, overlap)

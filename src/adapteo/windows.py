@@ -240,15 +240,15 @@ class _Claims:
 
     def __init__(self, windows: Windows, width: int) -> None:
         self._taken = np.zeros((windows.size, width), bool)
-        self._top = -1
+        self._last = (-1, -1)
 
     def claim(self, row: _Row, shared: bool) -> None:
         """Leave in ``row.seen`` what belongs to its layer."""
         if shared:
             return
-        if row.top != self._top:
-            self._top = row.top
+        if row.top != self._last[0] or row.layer <= self._last[1]:  # another row, or another band
             self._taken[:] = False
+        self._last = (row.top, row.layer)
         height, width = row.seen.shape
         taken = self._taken[:height, row.left : row.left + width]
         seen = row.seen

@@ -31,6 +31,7 @@ def fit(
 
 
 _Run = Annotated[
+_SCENES = "GeoTIFFs of any size, product folders (.SAFE), folders with one file per band, or addresses."
     Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or of its project.", show_default=False)
 ]
 
@@ -46,7 +47,7 @@ def test(run: _Run) -> None:
 @reported()
 def predict(  # noqa: PLR0913  # one for each option
     run: _Run,
-    scenes: Annotated[list[Path], typer.Argument(metavar="SCENE", help="GeoTIFFs of any size.", show_default=False)],
+    scenes: Annotated[list[str], typer.Argument(metavar="SCENE", help=_SCENES, show_default=False)],
     out: Annotated[Path, typer.Option(help="The map to write; a folder when there are several scenes.")],
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Write probabilities beside the map.")] = False,
     bands: Annotated[
@@ -65,7 +66,17 @@ def predict(  # noqa: PLR0913  # one for each option
     minimum_area: Annotated[float, typer.Option(help="Of polygons, in hectares; see `adapteo polygons`.")] = 0.0,
     simplify: Annotated[float, typer.Option(help="Of polygons, in pixels; see `adapteo polygons`.")] = 0.0,
 ) -> None:
-    """Map whole scenes."""
+    """Map whole scenes. A prediction that was stopped goes on with the same command."""
+    mosaic: Annotated[bool, typer.Option("--mosaic", help="Put all scenes into one map.")] = False,
+    crs: Annotated[
+        str | None, typer.Option(help="Of a mosaic, e.g. EPSG:32633 (default: that of the first scene).")
+    ] = None,
+    resolution: Annotated[
+        float | None, typer.Option(help="Of a mosaic, in units of its coordinate system (default: the first scene's).")
+    ] = None,
+    overlap: Annotated[
+        str, typer.Option(help="Of a mosaic, where scenes overlap: mean (of probabilities), first or last (date).")
+    ] = "mean",
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
@@ -76,19 +87,24 @@ def predict(  # noqa: PLR0913  # one for each option
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("predict", total=None)
         written = fitted.predict(
+    from adapteo.mapping import Mosaic, Watch
+
+    if (crs or resolution or overlap != "mean") and not mosaic:
+        raise ConfigError("--crs, --resolution and --overlap are of a mosaic", fix="add --mosaic")
             scenes,
             out,
             bands=bands.replace(",", " ").split(),
             sensor=sensor,
             scaling=None if scale is None else (scale, offset),
             probabilities=probabilities,
-            progress=lambda done, total: bar.update(task, completed=done, total=total),
+            mosaic=Mosaic(crs, resolution, overlap) if mosaic else None,
+            progress=Watch(lambda done, total: bar.update(task, completed=done, total=total), bar.console.print),
         )
     typer.echo(f"wrote {written}")
     if polygons is not None:
         from adapteo.polygons import polygons_of
 
-        polygons_of(written, scenes, polygons, minimum_area=minimum_area, simplify=simplify)
+        polygons_of(written, [Path(scene) for scene in scenes], polygons, minimum_area=minimum_area, simplify=simplify)
         typer.echo(f"wrote {polygons}")
 
 

@@ -199,8 +199,8 @@ class _Piece:
     def fill(self, window: tuple[int, int, int, int], bands: Sequence[BandFile], out: np.ndarray) -> None:
         """Fill ``(n, h, w)`` with bands of this file."""
         indexes = [band.index for band in bands]
-        shift = self._shift()
-        if shift == (0, 0):
+        shift, own = self._shift(), self.band.grid
+        if shift == (0, 0) and (own is None or own.shape == self.grid.shape):
             self.scene.read(*window, indexes, out)
             self._without_missing(bands, out)
         elif shift is not None:

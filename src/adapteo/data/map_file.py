@@ -6,11 +6,13 @@ block by block, and computes the overviews. A map appears under its name when it
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
@@ -20,7 +22,8 @@ from adapteo.data.raster import Scene, writing
 from adapteo.errors import DataError
 from adapteo.files import replacing, unwritable
 
-__all__ = ["TILE", "Box", "Grid", "Layout", "Pieces", "grid_of", "open_maps"]
+__all__ = ["TILE", "Box", "Grid", "Layout", "Pieces", "fingerprint_of", "grid_of", "open_maps"]
+_FINGERPRINT = "ADAPTEO_FINGERPRINT"
 _PICTURE = 512  # side of the small picture from which a style takes the range of values
 _OPEN_PIECES = 64  # files that GDAL keeps open; it would take 450, each with some memory
 
@@ -36,6 +39,16 @@ def grid_of(scene: Scene) -> Grid:
         tuple((p.row, p.col, p.x, p.y, p.z or 0.0) for p in points),
         crs.to_wkt() if points and crs else None,
     )
+
+
+def fingerprint_of(path: Path) -> str | None:
+    """With which fingerprint a map was made; None when there is no such map."""
+    try:
+        with rasterio.open(path) as file:
+            found: str | None = file.tags().get(_FINGERPRINT)
+    except RasterioError:
+        return None
+    return found
 
 
 @contextmanager
@@ -61,6 +74,8 @@ def open_maps(
             raise DataError(f"maps are GeoTIFF, '{path.name}' is not named like one", fix=f"write {path.stem}.tif")
     first = next(iter(maps))
     boxes = boxes or [(0, 0, grid.height, grid.width)]
+    if fingerprint:
+        maps = {path: replace(layout, tags={**layout.tags, _FINGERPRINT: fingerprint}) for path, layout in maps.items()}
     with open_pieces(first, tuple(maps.values()), boxes, fingerprint) as pieces:
         yield pieces
         made = []
