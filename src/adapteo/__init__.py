@@ -26,7 +26,11 @@ __all__ = ["AdaptEOError", "__version__", "fit", "load", "names"]
 
 
 def fit(
-    configuration: "str | Path | Mapping[str, object] | Run", *overrides: str, resume: bool = False, show: bool = True
+    configuration: "str | Path | Mapping[str, object] | Run",
+    *overrides: str,
+    resume: bool = False,
+    show: bool = True,
+    check: bool = True,
 ) -> "FittedRun":
     """Train what a configuration describes.
 
@@ -35,6 +39,7 @@ def fit(
         overrides: ``train.rate=3e-4``, ``method=lora``; later ones win.
         resume: go on where a stopped run left off.
         show: print progress on standard error.
+        check: look at the scenes and labels of a `survey` first, and stop when they would spoil the result.
 
     Returns:
         The run at its best epoch, ready for ``test``, ``predict`` and ``merge``.
@@ -50,6 +55,11 @@ def fit(
     else:
         run = config.load(configuration, overrides)
     observer = import_module("adapteo._screen").ScreenObserver(run.task.monitor, run.train.epochs) if show else None
+    if check and not resume and config.name_of(run.dataset) == "survey":
+        backbone = {"name": config.name_of(run.backbone), **vars(run.backbone)}
+        for note in import_module("adapteo.check").before_training(run.dataset, backbone, configuration):
+            if observer is not None:
+                observer.note(note)
     fitted: FittedRun = experiment.fit(run, resume=resume, observer=observer)
     return fitted
 

@@ -7,10 +7,15 @@ The file system is the registry: each file of this folder whose name has no lead
 `Check` under the constant ``CHECK``, and the first line of its docstring says what it looks for.
 """
 
+from adapteo.check._before import before_training
 from adapteo.check._findings import Check, Checked, Finding
+from adapteo.check._page import write_page
 from adapteo.check._reading import Source, read_source
 from adapteo.check._running import names, run
 from adapteo.check._terminal import lines, show
 from adapteo.check._view import View
 
-__all__ = ["Check", "Checked", "Finding", "Source", "View", "lines", "names", "read_source", "run", "show"]
+__all__ = [
+    "Check", "Checked", "Finding", "Source", "View", "before_training", "lines", "names", "read_source", "run", "show",
+    "write_page",
+]  # fmt: skip

@@ -132,14 +132,14 @@ class View:
 
     @property
     def scale(self) -> float:
-        """As configured."""
-        return float(vars(self.dataset).get("scale", 1.0))
+        """What stored numbers are multiplied with: as configured, or as the first scene says."""
+        given = vars(self.dataset).get("scale")
+        return self.pixels[0].scale if given is None and self.pixels else float(given or 1.0)
 
     @property
-    def offset(self) -> float | str:
-        """As configured: a number or "auto"."""
-        given = vars(self.dataset).get("offset", 0.0)
-        return given if given == "auto" else float(given)
+    def finds_offset(self) -> bool:
+        """Whether the Sentinel-2 offset is looked for in each scene, and taken out."""
+        return bool(vars(self.dataset).get("offset") == "auto")
 
     def shows_offset(self, pixels: Pixels, factor: float = 1.0) -> bool:
         """Whether the reflectance of a scene, times a factor, carries the Sentinel-2 baseline offset."""
@@ -147,10 +147,9 @@ class View:
         return bool(chosen.size) and baseline_offset(chosen * np.float32(factor)) != 0
 
     def physical(self, pixels: Pixels) -> np.ndarray:
-        """Values of a scene ``(c, h, w)`` as the model gets them: with the configured offset."""
-        if self.offset == "auto":
-            return pixels.values + baseline_offset(pixels.values) if self.survey else pixels.values
-        return pixels.values + float(self.offset)
+        """Values of a scene ``(c, h, w)`` as the model gets them: with the offset."""
+        looked_at = self.finds_offset and not pixels.settled
+        return pixels.values + np.float32(baseline_offset(pixels.values) if looked_at else pixels.offset)
 
     # --------------------------------------------------------------------------------------- what to change
 
@@ -192,13 +191,14 @@ class View:
 
     def _read_pixels(self) -> Iterator[Pixels]:
         if self.survey is not None:
-            most = max(64**2, min(512**2, _PIXELS // max(1, len(self.scenes) * len(self.bands))))
+            values = len(self.scenes) * len(self.bands) * self.survey.frames
+            most = max(64**2, min(512**2, _PIXELS // max(1, values)))
             for number, scene in enumerate(self.scenes):
-                yield read_scene(self.survey, number, scene, most)
+                yield from read_scene(number, scene, most)
             return
         every = [(part, key) for part, keys in self.parts.items() for key in keys]
         for part, key in every[:: -(-len(every) // _CHIPS) or 1]:
-            yield read_chip(self.dataset, part, key, 0.0 if self.offset == "auto" else float(self.offset))
+            yield read_chip(self.dataset, part, key)
 
     def _read_parts(self) -> dict[str, tuple[str, ...]]:
         if self.survey is not None:

@@ -59,13 +59,21 @@ def _lacking(view: View, counts: dict[str, np.ndarray]) -> Iterator[Finding]:
         gone = (found == 0) & (everywhere > 0)
         absent = [name for name, lost in zip(view.classes, gone, strict=True) if lost]
         if absent and found.any():
-            train = part == "train"
+            train, left = part == "train", int((found > 0).sum())
             yield Finding(
-                "FAIL" if train else "WARN", _NAME, "", f"the split '{part}' has no pixel of {some(absent, 6)}",
+                "FAIL" if train and left < 2 else "WARN", _NAME, "",
+                f"the split '{part}' has no pixel of {some(absent, 6)}",
                 "the class cannot be learned" if train else "how well it is found cannot be said from this split",
-                (view.change("splits.seed", "1") + ", ") * (not train or view.survey is not None)
-                + "or label the class in more places",
+                f"{_other_split(view)}, or label the class in more places",
             )  # fmt: skip
+
+
+def _other_split(view: View) -> str:
+    """What to change for another division of the same labels."""
+    by = view.survey.splits.by if view.survey and view.survey.splits else "block"
+    if view.survey is None or by in ("block", "random"):
+        return view.change("splits.seed", "1")
+    return f"list other {by}s in `splits.test` and `splits.val`"
 
 
 def _rare(view: View, counts: dict[str, np.ndarray]) -> Iterator[Finding]:

@@ -43,7 +43,7 @@ def _run(view: View) -> Iterator[Finding]:
                 "get the file again, or leave it out of `scenes`",
                 tuple(f"{name}: {', '.join(flat[name])}" for name in names),
             )  # fmt: skip
-    full = {p.name: value for p in view.pixels if (value := _saturated(p, _scale(view))) > _SATURATED}
+    full = {p.name: value for p in view.pixels if (value := _saturated(p)) > _SATURATED}
     if full:
         well = False
         worst = max(full, key=lambda name: full[name])
@@ -63,17 +63,13 @@ def _is_constant(band: np.ndarray) -> bool:
     return known.size > 1 and bool(known.min() == known.max())
 
 
-def _saturated(pixels: Pixels, scale: float) -> float:
+def _saturated(pixels: Pixels) -> float:
     """Share of values at the largest number that the file's type holds."""
     kinds = {kind for kind in pixels.dtypes if np.dtype(kind).kind in "ui"}
     if len(kinds) != 1 or not pixels.values.size:
         return 0.0
-    largest = np.iinfo(kinds.pop()).max * scale
+    largest = np.iinfo(kinds.pop()).max * pixels.scale
     return float(np.isclose(pixels.values, largest, rtol=1e-6, atol=0).mean())
-
-
-def _scale(view: View) -> float:
-    return view.survey.scale if view.survey else 1.0
 
 
 CHECK = Check(_run)

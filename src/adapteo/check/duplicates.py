@@ -8,7 +8,6 @@ import numpy as np
 from adapteo.check._findings import Check, Finding, number, some
 from adapteo.check._view import View
 from adapteo.data._survey_scenes import SceneFile
-from adapteo.data.raster import open_scene
 
 _NAME = "duplicates"
 _SIDE = 64
@@ -92,7 +91,7 @@ def _shared(one: SceneFile, other: SceneFile) -> tuple[int, int, int, int] | Non
 
 def _piece(scene: SceneFile, box: tuple[int, int, int, int]) -> np.ndarray:
     top, left, height, width = box
-    with open_scene(scene.path) as file:
+    with scene.open_stored() as file:
         return file.read(top - scene.origin[0], left - scene.origin[1], height, width)
 
 

@@ -19,7 +19,7 @@ def _run(view: View) -> Iterator[Finding]:
     found: dict[str, tuple[float, float]] = {}
     for p in view.pixels:
         for mark in _MARKS:
-            covered = _share(p, mark * view.scale)
+            covered = _share(p, mark * p.scale)
             if covered > _SOME:
                 found[p.name] = mark, covered
                 break

@@ -17,6 +17,7 @@ _OTHERS = {HLS_S30, HLS_L30, L8}
 _IN_NAME = re.compile(r"_N(\d{4})[_.]")
 _TAGS = ("processing_baseline", "processing:baseline", "s2:processing_baseline")
 _FIRST = 4.0
+_NEAR = 0.01
 
 
 def _run(view: View) -> Iterator[Finding]:
@@ -28,6 +29,8 @@ def _run(view: View) -> Iterator[Finding]:
     shows = {p.name: view.shows_offset(p, _to_reflectance(view, p)) for p in view.pixels}
     says = {p.name: _baseline(p) for p in view.pixels}
     having, without = ([name for name in shows if shows[name] is found] for found in (True, False))
+    kept = [p.name for p in view.pixels if shows[p.name] and abs(p.offset - OFFSET) > _NEAR and not p.settled]
+    removed = [p.name for p in view.pixels if not shows[p.name] and abs(p.offset - OFFSET) < _NEAR and not p.settled]
     details = tuple(
         f"{name}: {'offset of 1000' if shows[name] else 'no offset'} in the pixels{_metadata(says[name])}"
         for name in shows
@@ -41,7 +44,7 @@ def _run(view: View) -> Iterator[Finding]:
             "with `offset: auto` 0.1 is taken away from snow, cloud or sand that is really bright",
             view.change("offset", "0.0"), details,
         )  # fmt: skip
-    elif view.offset == "auto":
+    elif view.finds_offset:
         yield Finding(
             "OK",
             _NAME,
@@ -49,23 +52,26 @@ def _run(view: View) -> Iterator[Finding]:
             f"found in {len(having)} of {number(len(shows), what)}, where it is taken out",
             details=details,
         )
-    elif float(view.offset) == 0 and having:
-        sure = bool(without) or any((says[name] or 0) >= _FIRST for name in having)
+    elif kept:
+        sure = bool(without) or any((says[name] or 0) >= _FIRST for name in kept)
         yield Finding(
-            "FAIL" if sure else "WARN", _NAME, some(having),
-            f"{len(having)} of {number(len(shows), what)} carry the offset of 1000 (Sentinel-2 baseline 04.00)",
+            "FAIL" if sure else "WARN", _NAME, some(kept),
+            f"{len(kept)} of {number(len(shows), what)} carry the offset of 1000 (Sentinel-2 baseline 04.00)",
             "their reflectance is 0.1 too high; what is learned on some is wrong on the others" if without
             else "reflectance is 0.1 too high: not what the backbone knows, and not like scenes without it",
             view.change("offset", "auto"), details,
         )  # fmt: skip
-    elif abs(float(view.offset) - OFFSET) < 0.01 and without:
+    elif removed:
         yield Finding(
-            "FAIL", _NAME, some(without),
-            f"{len(without)} of {number(len(shows), what)} do not carry what `offset: {view.offset}` takes out",
+            "FAIL", _NAME, some(removed),
+            f"{len(removed)} of {number(len(shows), what)} do not carry the offset that is taken out of all",
             "their reflectance is 0.1 too low, dark ground negative", view.change("offset", "auto"), details,
         )  # fmt: skip
     else:
-        yield Finding("OK", _NAME, "", f"as configured in all of {number(len(shows), what)}", details=details)
+        said = f"none in {number(len(shows), what)}"
+        if having:
+            said = f"in {len(having)} of {number(len(shows), what)}, where it is taken out"
+        yield Finding("OK", _NAME, "", said, details=details)
 
 
 def _to_reflectance(view: View, pixels: Pixels) -> float:

@@ -30,10 +30,13 @@ def _run(view: View) -> Iterator[Finding]:
     if np.isfinite(rest):
         said = f"{share(max(rest, 0.0), 1)} of the scenes, {said}"
     polygons = view.drawn is None or "polygon" in view.drawn.kinds
+    said = f"{said} unlabelled: ignored, not background"
+    if not polygons or here <= _MUCH:
+        yield Finding("OK", _NAME, "", said)
+        return
     yield Finding(
-        "WARN" if polygons and here > _MUCH else "OK", _NAME, "", f"{said} unlabelled: ignored, not background",
-        "nothing is learned from it; a class that is drawn nowhere else is found everywhere" if polygons else "",
-        "draw also what is not the target, with a class of its own, if there is such" if polygons else "",
+        "WARN", _NAME, "", said, "nothing is learned from it: what was never drawn is mapped as one of the classes",
+        "draw also what is none of the classes, with a class of its own, if there is such",
     )  # fmt: skip
 
 

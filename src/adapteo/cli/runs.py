@@ -21,13 +21,14 @@ def fit(
         typer.Argument(metavar="KEY=VALUE", help="Change keys, e.g. train.rate=3e-4 method=lora."),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run left off.")] = False,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Train even if `adapteo check` finds a FAIL.")] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the run (default: run/ in the project, or runs/ and the YAML's name)."),
     ] = None,
 ) -> None:
     """Train what a YAML file describes."""
-    adapteo.fit(config, *(overrides or ()), *([f"out={out}"] if out else ()), resume=resume)
+    adapteo.fit(config, *(overrides or ()), *([f"out={out}"] if out else ()), resume=resume, check=not no_check)
 
 
 _Run = Annotated[

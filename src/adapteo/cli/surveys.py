@@ -36,6 +36,7 @@ def init(  # noqa: PLR0913  # options of a command
     scale: Annotated[float | None, typer.Option(help="Reflectance = stored value x scale + offset.")] = None,
     offset: Annotated[str | None, typer.Option(help="See --scale; 'auto' looks for Sentinel-2's -0.1.")] = None,
     nodata: Annotated[float | None, typer.Option(help="Stored value that is missing.")] = None,
+    frames: Annotated[int, typer.Option(help="Dates per sample, of time series.")] = 1,
     backbone: Annotated[str | None, typer.Option(help="E.g. prithvi or prithvi/2.0-tiny-TL.")] = None,
     method: Annotated[str, typer.Option(help="See `adapteo list methods`.")] = "lora",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over an adapteo.yaml.")] = False,
@@ -43,12 +44,13 @@ def init(  # noqa: PLR0913  # options of a command
     """Look at scenes and labels, and write a project with a short configuration."""
     from rich.console import Console
 
-    from adapteo.init import Request, init, show
+    from adapteo.init import Request, init, show, sort_out
 
+    scenes, drawn = sort_out(images, labels, more or ())
     request = Request(
         name,
-        (*images, *(more or ())),
-        tuple(labels),
+        tuple(scenes),
+        tuple(drawn),
         class_column=class_column,
         layer=layer,
         line_width=line_width,
@@ -57,6 +59,7 @@ def init(  # noqa: PLR0913  # options of a command
         scale=scale,
         offset=_offset(offset),
         nodata=nodata,
+        frames=frames,
         backbone=backbone,
         method=method,
         overwrite=overwrite,
