@@ -491,8 +491,20 @@ def test_a_class_that_is_not_listed(made):
 def test_scenes_that_differ_in_bands(tmp_path, made):
     scene(tmp_path / "scenes/b.tif", at=(64, 0), names=BANDS[:3])
     assert "b.tif has 3 bands, a.tif has 4" in refusal(made)
-    scene(tmp_path / "scenes/b.tif", at=(64, 0), names=("blue", "red", "green", "nir08"))
-    assert "b.tif: band 2 is called 'red', in a.tif 'green'" in refusal(replace(made))
+    scene(tmp_path / "scenes/b.tif", at=(64, 0), names=("blue", "green", "pan", "nir08"))
+    assert "b.tif has no band 'red'" in refusal(replace(made))
+
+
+def test_bands_in_another_order_are_found_by_their_names(tmp_path, made):
+    scene(tmp_path / "scenes/b.tif", at=(64, 0), names=("red", "nir08", "green", "blue"))
+    points(tmp_path / "labels.gpkg", [(70, 5), (70, 40), (5, 5), (5, 40)], list("abab"))
+    survey = replace(made, splits=SurveySplits("random", fractions=(1.0, 0.0, 0.0)))
+    key = next(key for key in survey.split("train") if key.startswith("b/"))
+    row, col = map(int, key.removeprefix("b/").split("_"))
+    image = survey.read(key).image[0]
+    np.testing.assert_allclose(image[2, :, 0] * 1000, 64 + row + np.arange(16), rtol=1e-5)
+    np.testing.assert_allclose(image[3, 0] * 1000, col + np.arange(16), rtol=1e-5)
+    np.testing.assert_allclose(survey.read(key, ["nir08"]).image[0], image[3:], rtol=0)
 
 
 def test_scenes_that_differ_in_pixel_size(tmp_path, made):
@@ -500,12 +512,12 @@ def test_scenes_that_differ_in_pixel_size(tmp_path, made):
     assert "20 m" in refusal(made)
 
 
-def test_one_file_per_band_and_other_layouts_are_refused(tmp_path, made):
-    scene(tmp_path / "scenes/T32_B04_10m.tif", names=("red",))
-    assert "T32_B04_10m.tif holds one band" in refusal(replace(made, scenes="scenes/T32*"))
+def test_what_holds_no_scene_is_refused(tmp_path, made):
     (tmp_path / "scenes/S2A.SAFE").mkdir()
-    assert "SAFE" in refusal(replace(made, scenes="scenes/*.SAFE"))
+    assert "S2A.SAFE holds no images" in refusal(replace(made, scenes="scenes/*.SAFE"))
     assert "no file fits" in refusal(replace(made, scenes="scenes/*.vrt"))
+    (tmp_path / "scenes/S2A.zip").write_bytes(b"")
+    assert "an archive" in refusal(replace(made, scenes="scenes/*.zip"))
 
 
 def test_too_few_labels_for_all_parts(tmp_path, made):

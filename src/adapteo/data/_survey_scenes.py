@@ -1,29 +1,39 @@
 """The scenes of a survey: found by patterns, described, and put on common grids of pixels. No torch."""
 
-import re
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
+from adapteo.data._dates import day_in_name
 from adapteo.data._projection import crs_name, same_crs
-from adapteo.data.raster import Scene, Transform, open_scene
+from adapteo.data._series import in_series
+from adapteo.data._source import Grid, Source, finest, is_remote
+from adapteo.data._warp import open_bands, open_file
+from adapteo.data.raster import Scene, Transform
+from adapteo.data.scene_files import canonical, discover, pick, select
 from adapteo.errors import DataError
 
-_SUFFIXES = (".tif", ".tiff", ".vrt")
-_LATER = {
-    ".safe": "a Sentinel-2 product folder (SAFE)",
-    ".jp2": "one JPEG 2000 file per band",
-    ".hdf": "an HDF file",
-    ".nc": "a netCDF file",
-    ".zip": "an archive",
-}
-_BAND_FILE = re.compile(r"[._](?:SR_)?B\d{1,2}A?(?:_\d+m)?$", re.IGNORECASE)
-_DAY = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_]?)(\d\d)\2(\d\d)(?!\d)")
+__all__ = ["SceneFile", "Wanted", "day_in_name", "find_scenes", "grid_name", "overview"]
+Days = tuple[date | None, ...]
+"""Of acquisition, where known."""
 _PIECES, _PIECE = 4, 64  # an overview is 4 x 4 windows of 64 x 64 pixels
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of the scenes of a survey; see the fields of `adapteo.data.survey.Survey`."""
+
+    bands: tuple[str, ...] = ()
+    sensor: str | None = None
+    scale: float | None = None
+    offset: float | Literal["auto"] | None = None
+    nodata: float | None = None
+    frames: int = 1
 
 
 @dataclass(frozen=True)
@@ -32,15 +42,16 @@ class SceneFile:
 
     Attributes:
         name: unique, in keys and tables.
-        path: the file.
+        path: the file, or the folder of the product; of the first date.
         shape: height and width.
-        names: the file's names of its bands.
+        names: the files' or the product's names of the bands.
         crs: WKT.
         transform: see `adapteo.data.raster.Transform`.
         gsd: metres per pixel.
         date: of acquisition: from the file name, else from its tags.
         grid: number of the grid of pixels that it lies on; scenes of one grid share it exactly.
         origin: row and column of its upper left pixel on that grid.
+        sources: what it is read from, one per date, with the same bands in the same order.
     """
 
     name: str
@@ -53,6 +64,51 @@ class SceneFile:
     date: date | None
     grid: int = 0
     origin: tuple[int, int] = (0, 0)
+    sources: tuple[Source, ...] = ()
+
+    @property
+    def dates(self) -> Days:
+        """Day of acquisition of each date."""
+        return tuple(date.fromisoformat(source.date) if source.date else None for source in self.sources)
+
+    @property
+    def local_files(self) -> tuple[Path, ...]:
+        """All files of all dates that lie on this machine."""
+        return tuple(Path(file) for source in self.sources for file in source.files if not is_remote(file))
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """All others."""
+        return tuple(file for source in self.sources for file in source.files if is_remote(file))
+
+    @contextmanager
+    def open(self, positions: Sequence[int] | None = None) -> Iterator[Scene]:
+        """Open it in physical units (of each band: stored x scale + offset, where somebody says).
+
+        Args:
+            positions: of the bands wanted, from 0; None for all. What is read has all bands of the first date, then
+                all of the second.
+
+        Raises:
+            DataError: a file cannot be opened.
+        """
+        grid = Grid(self.crs, self.transform, self.shape, self.gsd)
+        chosen = range(len(self.names)) if positions is None else positions
+        bands = [source.bands[i] for source in self.sources for i in chosen]
+        with open_bands(str(self.path), bands, grid, self.dates) as reader:
+            yield reader
+
+    @contextmanager
+    def open_stored(self) -> Iterator[Scene]:
+        """Open the first date with its numbers as stored; one file with just these bands is opened as it is."""
+        first = self.sources[0]
+        if len(first.files) == 1 and [band.index for band in first.bands] == list(range(1, len(first.bands) + 1)):
+            with open_file(first.files[0]) as scene:
+                yield scene
+            return
+        bands = [replace(band, scale=None, offset=None) for band in first.bands]
+        with open_bands(str(self.path), bands, Grid(self.crs, self.transform, self.shape, self.gsd)) as reader:
+            yield reader
 
     def place(self, row: int, col: int) -> Transform:
         """Transform of a window whose upper left pixel is (row, col)."""
@@ -60,25 +116,29 @@ class SceneFile:
         return a, b, a * col + b * row + c, d, e, d * col + e * row + f
 
 
-def find_scenes(root: Path, patterns: Sequence[str]) -> tuple[SceneFile, ...]:
+def find_scenes(root: Path, patterns: Sequence[str], wanted: Wanted | None = None) -> tuple[SceneFile, ...]:
     """Find and describe the scenes.
 
+    Args:
+        root: folder that patterns are relative to.
+        patterns: see `adapteo.data.scene_files.discover`.
+        wanted: bands, units and dates; None for all bands as they are, and one date each.
+
     Raises:
-        DataError: there are none, one has no place on Earth or another layout than one file with all bands, or they
-            differ in bands or pixel size.
+        DataError: there are none, one has no place on Earth, or they differ in bands or pixel size.
     """
-    paths = sorted({path for pattern in patterns for path in root.glob(pattern) if not path.name.startswith(".")})
-    paths = [path for path in paths if not path.name.endswith((".aux.xml", ".ovr", ".msk"))]
-    if not paths:
-        said = f"no file fits `scenes: {list(patterns)}`" if root.is_dir() else "there is no such folder"
-        raise DataError(f"{root}: {said}", fix="correct `root` or `scenes` in the dataset section")
-    stems = Counter(path.stem for path in paths)
-    scenes = []
-    for path in paths:
-        name = path.stem if stems[path.stem] == 1 else path.relative_to(root).as_posix()
-        scenes.append(_describe(path, name))
+    wanted = wanted or Wanted()
+    found = [_with_units(source, wanted) for source in discover(patterns, root, sensor=wanted.sensor)]
+    for source in found:
+        if source.crs is None or source.transform is None or source.gsd is None:
+            raise DataError(
+                f"{source.path} does not say where it lies on Earth: it has no coordinate system",
+                fix="give it one, e.g. `gdal_edit.py -a_srs EPSG:32632 file.tif`, if its corners are right",
+            )
+    alike = _alike(found, wanted)
+    scenes = [_describe(dates) for dates in in_series(alike, wanted.frames)]
     for scene in scenes[1:]:
-        _check_alike(scenes[0], scene)
+        _check_size(scenes[0], scene)
     return _on_grids(scenes)
 
 
@@ -91,56 +151,72 @@ def overview(scene: Scene, indexes: Sequence[int]) -> np.ndarray:
     return np.concatenate([np.concatenate(line, axis=2) for line in pieces], axis=1)
 
 
-def day_in_name(name: str) -> date | None:
-    """The first date in a name, written as 20210731, 2021-07-31 or 2021_07_31."""
-    for year, _, month, day in _DAY.findall(name):
-        try:
-            return date(int(year), int(month), int(day))
-        except ValueError:  # some other number
-            continue
-    return None
+def _with_units(source: Source, wanted: Wanted) -> Source:
+    """The same, with what the user says in place of what files and products say of their numbers."""
+    offset = wanted.offset
+    if offset == "auto":
+        # Products with metadata of their own know; all others are looked at.
+        offset = None if source.product and source.kind != "stac" else 0.0
+    scale = wanted.scale
+    if source.kind in ("file", "folder") and not (scale is None and offset is None):
+        scale, offset = 1.0 if scale is None else scale, offset or 0.0
+    return source.scaled(scale, offset, wanted.nodata)
 
 
-def _describe(path: Path, name: str) -> SceneFile:
-    layout = _LATER.get(path.suffix.lower())
-    if layout is None and path.is_dir():
-        layout = "a folder"
-    if layout is None and path.suffix.lower() not in _SUFFIXES:
-        layout = f"a file of the kind '{path.suffix}'"
-    if layout is not None:
-        raise DataError(
-            f"{path} is {layout}; a scene of a survey is one GeoTIFF or VRT with all bands",
-            fix="stack its bands with `gdalbuildvrt -separate`, and name the result in `scenes`",
-        )
-    with open_scene(path) as scene:
-        if scene.crs is None or scene.transform is None or scene.gsd is None:
-            raise DataError(
-                f"{path} does not say where it lies on Earth: it has no coordinate system",
-                fix="give it one, e.g. `gdal_edit.py -a_srs EPSG:32632 file.tif`, if its corners are right",
-            )
-        if scene.count == 1 and _BAND_FILE.search(path.stem):
-            raise DataError(
-                f"{path} holds one band; a scene of a survey is one GeoTIFF or VRT with all bands",
-                fix="stack the bands with `gdalbuildvrt -separate`, and name the result in `scenes`",
-            )
-        return SceneFile(
-            name, path, (scene.height, scene.width), scene.descriptions, scene.crs, scene.transform, scene.gsd,
-            day_in_name(path.name) or scene.date,
-        )  # fmt: skip
+def _alike(sources: Sequence[Source], wanted: Wanted) -> list[Source]:
+    """The same bands in the same order in all: those of the user, else those of the first scene that names them."""
+    first = next((source for source in sources if any(source.names)), sources[0])
+    names = select(first, wanted.bands, wanted.sensor).names if wanted.bands else first.names
+    out = []
+    for source in sources:
+        if wanted.bands and source.kind != "file":
+            out.append(select(source, wanted.bands, wanted.sensor))
+        elif source.names == first.names or (source.kind == "file" and not (any(source.names) and any(first.names))):
+            if len(source.names) != len(first.names):
+                raise _differs(source, first)
+            out.append(source)
+        else:
+            out.append(_matched(source, first, names, wanted.sensor))
+    return out
 
 
-def _check_alike(first: SceneFile, other: SceneFile) -> None:
-    if len(first.names) != len(other.names):
-        raise DataError(
-            f"{other.path} has {len(other.names)} bands, {first.path.name} has {len(first.names)}",
-            fix="leave one out of `scenes`, or write both with the same bands in the same order",
-        )
-    if any(first.names) and any(other.names) and first.names != other.names:
-        i = next(i for i, pair in enumerate(zip(first.names, other.names, strict=True)) if pair[0] != pair[1])
-        raise DataError(
-            f"{other.path}: band {i + 1} is called '{other.names[i]}', in {first.path.name} '{first.names[i]}'",
-            fix="write both with the same bands in the same order, e.g. `gdal_translate -b 3 -b 2 -b 1`",
-        )
+def _matched(source: Source, first: Source, names: Sequence[str | None], sensor: str | None) -> Source:
+    """Bands of a scene in the order of the first one, found by name."""
+    bands = []
+    for own, name in zip(first.names, names, strict=True):
+        same = [band for band in source.bands if band.name == own]
+        meaning = canonical(own, sensor or first.sensor) or name
+        if len(same) == 1:
+            bands.append(same[0])
+        elif meaning is None or len(source.names) < len(first.names):
+            raise _differs(source, first)
+        else:
+            bands.append(replace(pick(source, meaning, sensor), name=own))
+    return replace(source, bands=tuple(bands))
+
+
+def _differs(source: Source, first: Source) -> DataError:
+    name = Path(first.path).name
+    return DataError(
+        f"{source.path} has {len(source.names)} bands, {name} has {len(first.names)}",
+        fix="leave one out of `scenes`, or name the bands that both have (`band_names`), or write both alike",
+    )
+
+
+def _describe(dates: Sequence[Source]) -> SceneFile:
+    first = dates[0]
+    grid = finest(first.bands)
+    assert grid.crs is not None
+    assert grid.transform is not None
+    assert grid.gsd is not None
+    day = date.fromisoformat(first.date) if first.date else None
+    return SceneFile(
+        first.name, Path(first.path), grid.shape, first.names, grid.crs, grid.transform, grid.gsd, day,
+        sources=tuple(dates),
+    )  # fmt: skip
+
+
+def _check_size(first: SceneFile, other: SceneFile) -> None:
     if not 0.9 < other.gsd / first.gsd < 1.1:
         raise DataError(
             f"{other.path} has pixels of {other.gsd:.4g} m, {first.path.name} of {first.gsd:.4g} m",

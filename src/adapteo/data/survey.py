@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -16,11 +16,12 @@ from adapteo.data._images import Header, bands_of
 from adapteo.data._mask_labels import MaskLabels, are_masks, read_masks
 from adapteo.data._survey_balance import Balance, seen_shares, window_weights
 from adapteo.data._survey_cells import Drawing, Drawn
+from adapteo.data._survey_chance import ByChance
 from adapteo.data._survey_plan import Plan, Planner
-from adapteo.data._survey_scenes import SceneFile, find_scenes, overview
+from adapteo.data._survey_scenes import SceneFile, Wanted, find_scenes, overview
 from adapteo.data._survey_splits import SurveySplits
 from adapteo.data.radiometry import baseline_offset, check_auto_offset, check_range
-from adapteo.data.raster import latlon_of_centre, open_scene
+from adapteo.data.raster import latlon_of_centre
 from adapteo.data.vector import Labels, read_labels
 from adapteo.errors import ConfigError, DataError, closest
 
@@ -29,12 +30,14 @@ from adapteo.errors import ConfigError, DataError, closest
 class Survey(Dataset):
     """Your own scenes, and polygons, lines or points drawn on them in a GIS, or masks.
 
-    A scene is one GeoTIFF or VRT with all bands. Windows with a label are the samples; what has no label is ignored,
-    it is not a class. Labels may be in another coordinate system than the scenes.
+    A scene is one GeoTIFF or VRT with all bands, a Sentinel-2 product folder, an HLS or Landsat Collection 2 scene, a
+    folder with one file per band, or a STAC item (see `adapteo.data.scene_files`). Bands of other pixel sizes are
+    resampled to the finest. Windows with a label are the samples; what has no label is ignored, it is not a class.
+    Labels may be in another coordinate system than the scenes.
 
     Attributes:
         root: folder that all other paths are relative to.
-        scenes: patterns of the image files, e.g. ``scenes/*.tif``.
+        scenes: patterns of files or product folders, e.g. ``scenes/*.tif`` or ``*.SAFE``, folders, or addresses.
         labels: GeoPackage, GeoJSON, Shapefile, GeoParquet, or CSV with coordinates; or rasters with a class value in
             each pixel: files, patterns such as ``masks/*.tif``, or a folder. Such masks may have another grid than the
             scenes; they belong to the scene whose name they have, else to those in whose place they lie.
@@ -46,11 +49,16 @@ class Survey(Dataset):
         layer: of the label file, where it has several.
         labels_crs: coordinate system of the label file (EPSG code), where it does not say its own, or a wrong one.
 
-        band_names: of the files' bands, any alias of `adapteo.bands`; by default the files' own descriptions.
+        band_names: of the bands of one file, all in its order, any alias of `adapteo.bands`; by default the file's own
+            descriptions. Of products and of one file per band: those wanted; by default all.
         sensor: "sentinel2", "hls_s30", "hls_l30", "landsat8"; needed for names such as B5.
-        scale: physical value (reflectance 0..1, dB) = stored value x scale + offset.
-        offset: see `scale`; "auto" finds the Sentinel-2 baseline 04.00 offset in each scene.
+        scale: physical value (reflectance 0..1, dB) = stored value x scale + offset; null for what the product or file
+            says, else 1.
+        offset: see `scale`; null for what the product or file says, else 0; "auto" finds the Sentinel-2 baseline 04.00
+            offset in each scene, where no product's own metadata say it.
         nodata: stored value that is missing, beside what the files say.
+        frames: dates per sample. Scenes of one tile, of the same pixels, or of the same name apart from the date are
+            one place; the most recent dates are taken, in order of time, on the pixels of the first.
 
         chip: side of a window in pixels.
         stride: pixels from one training window to the next, a divisor of `chip`; null for no overlap.
@@ -73,9 +81,10 @@ class Survey(Dataset):
 
     band_names: tuple[str, ...] = ()
     sensor: str | None = None
-    scale: float = 1.0
-    offset: float | Literal["auto"] = 0.0
+    scale: float | None = None
+    offset: float | Literal["auto"] | None = None
     nodata: float | None = None
+    frames: int = 1
 
     chip: int = 128
     stride: int | None = None
@@ -90,13 +99,14 @@ class Survey(Dataset):
         Raises:
             ConfigError: names the key.
         """
-        if self.chip < 1:
-            raise ConfigError(f"chip is {self.chip}", allowed=["1 or more pixels"])
+        for key, value in (("chip", self.chip), ("frames", self.frames)):
+            if value < 1:
+                raise ConfigError(f"{key} is {value}", allowed=["1 or more"])
         if self.stride is not None and (self.stride < 1 or self.chip % self.stride):
             raise ConfigError(f"stride is {self.stride}, which does not divide chip ({self.chip})", fix="e.g. chip / 2")
-        for key, value in (("point_radius", self.point_radius), ("line_width", self.line_width)):
-            if value is not None and (value < 0 or (key == "line_width" and value == 0)):
-                raise ConfigError(f"{key} is {value:g}", allowed=["a positive number"])
+        for key, size in (("point_radius", self.point_radius), ("line_width", self.line_width)):
+            if size is not None and (size < 0 or (key == "line_width" and size == 0)):
+                raise ConfigError(f"{key} is {size:g}", allowed=["a positive number"])
 
     # ------------------------------------------------------------------------------------- contract
 
@@ -142,10 +152,11 @@ class Survey(Dataset):
         """What labels were left out or repaired, and how they were divided."""
         read = self._labels
         if isinstance(read, MaskLabels):
-            return *read.notes, *self._plan.notes, *self._balance_notes
+            return *self._doubts, *read.notes, *self._plan.notes, *self._balance_notes
         repaired = (f"{read.repaired} invalid geometries were repaired",) if read.repaired else ()
         dropped = (f"left out: {'; '.join(read.dropped)}",) if read.dropped else ()
         return (
+            *self._doubts,
             *(f"{read.path.name}: {note}" for note in (*repaired, *dropped, *read.doubts)),
             *self._plan.notes,
             *self._balance_notes,
@@ -179,25 +190,36 @@ class Survey(Dataset):
         top, left = max(window.row, 0), max(window.col, 0)
         height = min(window.row + chip, scene.shape[0]) - top
         width = min(window.col + chip, scene.shape[1]) - left
-        with open_scene(scene.path) as file:
-            stored = file.read(top, left, height, width, [i + 1 for i in wanted])
-        image = np.full((1, len(wanted), chip, chip), np.nan, np.float32)
+        with scene.open(wanted) as file:
+            found = file.read(top, left, height, width).reshape(self.frames, len(wanted), height, width)
+        image = np.full((self.frames, len(wanted), chip, chip), np.nan, np.float32)
         down, right = top - window.row, left - window.col
-        image[0, :, down : down + height, right : right + width] = self._physical(stored) + self._offsets[window.scene]
+        image[:, :, down : down + height, right : right + width] = found + self._corrections[window.scene]
         latlon = latlon_of_centre(scene.crs, scene.place(window.row, window.col), (chip, chip))
-        day = scene.date
+        days = [(day.year, day.timetuple().tm_yday) if day else (np.nan, np.nan) for day in scene.dates]
         return Sample(
             key,
             image,
             self._plan.labelling.target(window),
             window.group,
-            np.array([(day.year, day.timetuple().tm_yday) if day else (np.nan, np.nan)], np.float32),
+            np.array(days, np.float32),
             np.array(latlon or (np.nan, np.nan), np.float32),
         )
 
     def group(self, key: str) -> str | None:
         """Scene or region that a window lies in."""
         return self._plan.windows[key].group
+
+    @property
+    def split_note(self) -> str | None:
+        """What the test scores do not hold for: with splits by chance, and by date where places are seen again."""
+        return self._plan.warning
+
+    def by_chance(self) -> Dataset | None:
+        """The same windows divided by chance; None where they are already."""
+        if self._how.by == "random":
+            return None
+        return ByChance(replace(self, stride=None, balance=None), self._how.seed)
 
     def weights(self, keys: Sequence[str]) -> np.ndarray | None:
         """How often each training window is to be seen; see the field `balance`."""
@@ -206,22 +228,30 @@ class Survey(Dataset):
         windows = [self._plan.windows[key] for key in keys]
         return window_weights(self._counts(keys), [window.scene for window in windows], self.balance)
 
+    def scaling(self, number: int) -> tuple[float, float]:
+        """Scale and offset from the stored numbers of a scene, of its first date, to physical values."""
+        source = self._scenes[number].sources[0]
+        return source.scale, source.offset + float(self._corrections[number][0, 0, 0, 0])
+
     def encoding(self, key: str) -> tuple[float, float]:
         """Scale and offset from the stored numbers of a window's scene to its physical values."""
-        return self.scale, self._offsets[self._plan.windows[key].scene]
+        return self.scaling(self._plan.windows[key].scene)
 
     def radiometry(self, overview: np.ndarray) -> tuple[float, float]:
-        """Scale and offset of the scenes; with ``offset: auto`` the offset is found in the scene itself."""
+        """Those of the first scene; with ``offset: auto`` the offset is found in the new scene itself."""
+        source = self._scenes[0].sources[0]
         if self.offset == "auto":
-            return self.scale, baseline_offset(overview * self.scale)
-        return self.scale, self.offset
+            return source.scale, baseline_offset(overview * source.scale)
+        return source.scale, source.offset
 
     def fingerprint(self) -> str:
         """Hash of every file's name, size and time, and of all that decides what `read` returns."""
         digest = hashlib.blake2b(repr(self).encode(), digest_size=16)
         read = self._labels
         labels = read.paths if isinstance(read, MaskLabels) else (read.path,)
-        for path in (*(scene.path for scene in self._scenes), *labels):
+        for address in (address for scene in self._scenes for address in scene.addresses):
+            digest.update(address.encode())
+        for path in (*(file for scene in self._scenes for file in scene.local_files), *labels):
             stat = path.stat()
             digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
         return digest.hexdigest()
@@ -253,7 +283,8 @@ class Survey(Dataset):
 
     @cached_property
     def _scenes(self) -> tuple[SceneFile, ...]:
-        return find_scenes(self._folder, (self.scenes,) if isinstance(self.scenes, str) else self.scenes)
+        wanted = Wanted(self.band_names, self.sensor, self.scale, self.offset, self.nodata, self.frames)
+        return find_scenes(self._folder, (self.scenes,) if isinstance(self.scenes, str) else self.scenes, wanted)
 
     @cached_property
     def _labels(self) -> Labels | MaskLabels:
@@ -290,6 +321,12 @@ class Survey(Dataset):
     def _plan(self) -> Plan:
         return Planner(self._scenes, self._drawing, self._how, self.chip, self.stride or self.chip).plan()
 
+    @property
+    def _doubts(self) -> tuple[str, ...]:
+        """What products leave open."""
+        sources = (source for scene in self._scenes for source in scene.sources)
+        return tuple(f"{source.name}: {doubt}" for source in sources for doubt in source.doubts)
+
     def _counts(self, keys: Sequence[str]) -> np.ndarray:
         """Labelled pixels by window and class."""
         targets = (self._plan.labelling.target(self._plan.windows[key]) for key in keys)
@@ -308,24 +345,19 @@ class Survey(Dataset):
         return (f"balance: {self.balance}: share of the labels seen in training (without): {', '.join(told)}",)
 
     @cached_property
-    def _offsets(self) -> tuple[float, ...]:
-        """Of each scene; its scale is checked on the way."""
+    def _corrections(self) -> tuple[np.ndarray, ...]:
+        """What is to be added to each scene, by date ``(t, 1, 1, 1)``; its scale is checked on the way."""
         out = []
-        indexes = range(1, len(self.bands) + 1)
         for scene in self._scenes:
-            with open_scene(scene.path) as file:
-                pieces = self._physical(overview(file, indexes))
-            offset = baseline_offset(pieces) if self.offset == "auto" else self.offset
-            check_range(pieces + offset, self.bands, self.scale, scene.path)
-            out.append(offset)
+            with scene.open() as file:
+                dates = np.split(overview(file, range(1, file.count + 1)), self.frames)
+            added = []
+            for pieces, source in zip(dates, scene.sources, strict=True):
+                looked_at = self.offset == "auto" and not (source.product and source.kind != "stac")
+                added.append(baseline_offset(pieces) if looked_at else 0.0)
+                check_range(pieces + added[-1], self.bands, source.scale, source.path)
+            out.append(np.array(added, np.float32).reshape(-1, 1, 1, 1))
         return tuple(out)
-
-    def _physical(self, stored: np.ndarray) -> np.ndarray:
-        """Stored numbers times scale, NaN where missing; in place."""
-        if self.nodata is not None:
-            stored[stored == self.nodata] = np.nan
-        stored *= self.scale
-        return stored
 
     def _positions(self, bands: Sequence[str] | None) -> list[int]:
         if bands is None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from adapteo.data._survey_scenes import SceneFile, find_scenes, overview
-from adapteo.data.raster import open_scene
+from adapteo.data._source import Source
+from adapteo.data._survey_scenes import SceneFile, Wanted, find_scenes, overview
 
 _NAMES = ("wavelength", "central_wavelength_um", "central_wavelength", "centralwavelength", "wavelength_um")
 
@@ -17,10 +17,9 @@ class Found:
     """A scene with what tells its bands and its scale.
 
     Attributes:
-        scene: place, size, date, names of bands.
+        scene: place, size, date, names of bands, what products and files say of their numbers.
         dtype: of the stored numbers.
         nodata: that the file declares.
-        scales, offsets: that the file declares, of each band.
         tags: of the file, names in upper case.
         wavelengths: micrometres of each band, None where the file does not say.
         values: pieces of the scene, ``(c, h, w)``, stored numbers, NaN where missing.
@@ -29,33 +28,41 @@ class Found:
     scene: SceneFile
     dtype: str
     nodata: float | None
-    scales: tuple[float, ...]
-    offsets: tuple[float, ...]
     tags: dict[str, str]
     wavelengths: tuple[float | None, ...]
     values: np.ndarray
 
+    @property
+    def source(self) -> Source:
+        """The first date."""
+        return self.scene.sources[0]
 
-def look_at(root: Path, patterns: Sequence[str]) -> tuple[Found, ...]:
+    @property
+    def declared(self) -> bool:
+        """Whether product or file say what the numbers of all bands mean."""
+        return all(band.scale is not None for band in self.source.bands)
+
+
+def look_at(root: Path, patterns: Sequence[str], frames: int = 1) -> tuple[Found, ...]:
     """Find the scenes and look at them.
 
     Raises:
         DataError: as `find_scenes`.
     """
-    return tuple(_look(scene) for scene in find_scenes(root, patterns))
+    return tuple(_look(scene) for scene in find_scenes(root, patterns, Wanted(frames=frames)))
 
 
 def _look(scene: SceneFile) -> Found:
-    with open_scene(scene.path) as file:
+    with scene.open_stored() as file:
         indexes = range(1, file.count + 1)
-        tags = {**file.file.tags(), **file.file.tags(ns="IMAGERY")}
-        bands = [{**file.file.tags(i), **file.file.tags(i, ns="IMAGERY")} for i in indexes]
+        raster = file.file
+        tags = {**raster.tags(), **raster.tags(ns="IMAGERY")}
+        own = raster.count == file.count  # else every band has a file of its own
+        bands = [{**raster.tags(i), **raster.tags(i, ns="IMAGERY")} if own else {} for i in indexes]
         return Found(
             scene,
-            file.dtype,
-            file.nodata,
-            tuple(file.file.scales),
-            tuple(file.file.offsets),
+            str(raster.dtypes[0]),
+            raster.nodata,
             {key.upper(): str(value) for key, value in tags.items()},
             tuple(_wavelength(band) for band in bands),
             overview(file, indexes),
