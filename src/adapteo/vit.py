@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adapteo.lean import Affine, Memory, normed_linears, normed_branch, recomputed
+
 ROLES = ("q", "k", "v", "proj", "fc1", "fc2", "gate")
 
 
@@ -21,6 +23,10 @@ class RoleLinear(nn.Linear):
     def __init__(self, role: str, inputs: int, outputs: int, bias: bool = True) -> None:
         super().__init__(inputs, outputs, bias)
         self.role = role
+
+    def affine(self) -> Affine:
+        """What it computes, for `adapteo.lean`."""
+        return Affine(self.weight, self.bias)
 
 
 class SplitLinear(nn.Module):
@@ -49,11 +55,13 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend over n."""
-        b, n, d = x.shape
-        q, k, v = (f(x).view(b, n, self.heads, -1).transpose(1, 2) for f in (self.q, self.k, self.v))
-        out = F.scaled_dot_product_attention(q, k, v)
-        projected: Tensor = self.proj(out.transpose(1, 2).reshape(b, n, d))
-        return projected
+        out: Tensor = self.proj(self.combine(self.q(x), self.k(x), self.v(x)))
+        return out
+
+    def combine(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """From what the linears made of the input to what `proj` gets, ``(b, n, d)`` each."""
+        heads = (each.unflatten(-1, (self.heads, -1)).transpose(1, 2) for each in (q, k, v))
+        return F.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
 
 
 class Mlp(nn.Module):
@@ -63,6 +71,9 @@ class Mlp(nn.Module):
         super().__init__()
         self.fc1 = RoleLinear("fc1", dim, hidden)
         self.fc2 = RoleLinear("fc2", hidden, dim)
+
+    hidden = ("fc1",)
+    combine = staticmethod(F.gelu)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply to each token."""
@@ -79,9 +90,16 @@ class GatedMlp(nn.Module):
         self.gate = RoleLinear("gate", dim, hidden, bias)
         self.fc2 = RoleLinear("fc2", hidden, dim, bias)
 
+    hidden = ("fc1", "gate")
+
+    @staticmethod
+    def combine(x: Tensor, gate: Tensor) -> Tensor:
+        """From the outputs of the hidden linears to the input of the last."""
+        return F.silu(x) * gate
+
     def forward(self, x: Tensor) -> Tensor:
         """Apply to each token."""
-        out: Tensor = self.fc2(F.silu(self.fc1(x)) * self.gate(x))
+        out: Tensor = self.fc2(self.combine(self.fc1(x), self.gate(x)))
         return out
 
 
@@ -111,12 +129,53 @@ class Block(nn.Module):
         self.attn = Attention(dim, heads, qkv_bias=qkv_bias, proj_bias=proj_bias)
         self.norm2 = nn.LayerNorm(dim, eps=eps, bias=norm_bias)
         self.mlp = mlp if isinstance(mlp, nn.Module) else Mlp(dim, int(dim * mlp))
+        self.memory: Memory = "fast"
 
     def forward(self, x: Tensor) -> Tensor:
         """Attention, then MLP, each with its residual."""
-        x = x + self.attn(self.norm1(x))
-        out: Tensor = x + self.mlp(self.norm2(x))
-        return out
+        if self.memory == "fast" or not torch.is_grad_enabled():
+            x = x + self.attn(self.norm1(x))
+            out: Tensor = x + self.mlp(self.norm2(x))
+            return out
+        x = x + self._lean_attention(x)
+        return x + self._lean_mlp(x)
+
+    def _lean_attention(self, x: Tensor) -> Tensor:
+        attn, out = self.attn, None
+        if type(attn) is Attention:
+            qkv = (attn.q, attn.k, attn.v)
+            if self.memory == "leanest":
+                out = normed_branch(x, self.norm1, qkv, attn.combine, attn.proj, keep_hidden=False)
+            elif (heads := normed_linears(x, self.norm1, qkv)) is not None:
+                out = attn.proj(attn.combine(*heads))
+        return self._otherwise(self.norm1, attn, x) if out is None else out
+
+    def _lean_mlp(self, x: Tensor) -> Tensor:
+        mlp, out = self.mlp, None
+        if isinstance(mlp, Mlp | GatedMlp):
+            hidden = [getattr(mlp, role) for role in mlp.hidden]
+            out = normed_branch(x, self.norm2, hidden, mlp.combine, mlp.fc2, keep_hidden=self.memory == "lean")
+        return self._otherwise(self.norm2, mlp, x) if out is None else out
+
+    def _otherwise(self, norm: nn.Module, branch: nn.Module, x: Tensor) -> Tensor:
+        """What a method has put other modules into: as usual, or all of it again in the backward pass."""
+        parameters = [*norm.parameters(), *branch.parameters()]
+        if self.memory == "lean" or _draws(norm) or _draws(branch):
+            out: Tensor = branch(norm(x))
+            return out
+        return recomputed(lambda x: branch(norm(x)), x, parameters)
+
+
+def set_memory(model: nn.Module, memory: Memory) -> None:
+    """Choose what the backward passes of all blocks of a model compute again; results stay the same."""
+    for module in model.modules():
+        if isinstance(module, Block):
+            module.memory = memory
+
+
+def _draws(module: nn.Module) -> bool:
+    """Whether a forward pass draws random numbers, which would be others when it is computed again."""
+    return any(isinstance(each, nn.Dropout) and each.training and each.p > 0 for each in module.modules())
 
 
 class PatchConv2d(nn.Conv2d):
