@@ -33,12 +33,12 @@ from adapteo.contracts import Batch, Normalisation, Sample, merge
 from adapteo.evaluate import ALL, Scores, Table, table
 from adapteo.figures import Item, confusion_figure, curves_figure, samples_figure, true_colour
 from adapteo.files import replacing
-from adapteo.model import Model, predict_logits
 from adapteo.mapping import Mosaic, Reading, Watch, map_scenes
+from adapteo.model import Model, predict_logits
 from adapteo.scoring import score
 from adapteo.train import LOG_FILE
-
 from adapteo.windows import Progress
+
 ADAPTER, CONFIG_FILE, RUN_FILE = "adapter", "config.yaml", "run.json"
 PROBE_FILE, PROBE_FACTS = "probe.safetensors", "probe.json"
 PROBE = "linear probe"

@@ -31,8 +31,8 @@ def fit(
     adapteo.fit(config, *(overrides or ()), *([f"out={out}"] if out else ()), resume=resume, check=not no_check)
 
 
-_Run = Annotated[
 _SCENES = "GeoTIFFs of any size, product folders (.SAFE), folders with one file per band, or addresses."
+_Run = Annotated[
     Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or of its project.", show_default=False)
 ]
 
@@ -61,13 +61,6 @@ def predict(  # noqa: PLR0913  # one for each option
         float | None, typer.Option(help="Reflectance = stored value x scale + offset, if not as in training.")
     ] = None,
     offset: Annotated[float, typer.Option(help="See --scale.")] = 0.0,
-    polygons: Annotated[
-        Path | None, typer.Option(help="GeoPackage of the map's polygons; a folder when there are several scenes.")
-    ] = None,
-    minimum_area: Annotated[float, typer.Option(help="Of polygons, in hectares; see `adapteo polygons`.")] = 0.0,
-    simplify: Annotated[float, typer.Option(help="Of polygons, in pixels; see `adapteo polygons`.")] = 0.0,
-) -> None:
-    """Map whole scenes. A prediction that was stopped goes on with the same command."""
     mosaic: Annotated[bool, typer.Option("--mosaic", help="Put all scenes into one map.")] = False,
     crs: Annotated[
         str | None, typer.Option(help="Of a mosaic, e.g. EPSG:32633 (default: that of the first scene).")
@@ -78,9 +71,20 @@ def predict(  # noqa: PLR0913  # one for each option
     overlap: Annotated[
         str, typer.Option(help="Of a mosaic, where scenes overlap: mean (of probabilities), first or last (date).")
     ] = "mean",
+    polygons: Annotated[
+        Path | None, typer.Option(help="GeoPackage of the map's polygons; a folder when there are several scenes.")
+    ] = None,
+    minimum_area: Annotated[float, typer.Option(help="Of polygons, in hectares; see `adapteo polygons`.")] = 0.0,
+    simplify: Annotated[float, typer.Option(help="Of polygons, in pixels; see `adapteo polygons`.")] = 0.0,
+) -> None:
+    """Map whole scenes. A prediction that was stopped goes on with the same command."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TimeRemainingColumn
 
+    from adapteo.mapping import Mosaic, Watch
+
+    if (crs or resolution or overlap != "mean") and not mosaic:
+        raise ConfigError("--crs, --resolution and --overlap are of a mosaic", fix="add --mosaic")
     fitted = adapteo.load(run)
     if polygons is not None and not fitted.imagery.classes:
         raise ConfigError("this run maps values, which have no polygons", fix="leave --polygons out")
@@ -88,10 +92,6 @@ def predict(  # noqa: PLR0913  # one for each option
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("predict", total=None)
         written = fitted.predict(
-    from adapteo.mapping import Mosaic, Watch
-
-    if (crs or resolution or overlap != "mean") and not mosaic:
-        raise ConfigError("--crs, --resolution and --overlap are of a mosaic", fix="add --mosaic")
             scenes,
             out,
             bands=bands.replace(",", " ").split(),
