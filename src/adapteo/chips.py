@@ -92,7 +92,7 @@ def write_chips(
     parts = {name: tuple(dataset.split(name)) for name in _parts(dataset)}
     names = _file_names([key for keys in parts.values() for key in keys])
     beside = out.with_name(f".{out.name}.part")
-    for kind in _KINDS:
+    for kind in _KINDS if _one_scale(dataset) else ("float32",):
         if not _begin(beside, kind, dataset.fingerprint()):
             continue
         try:
@@ -181,6 +181,11 @@ def _write_one(dataset: Survey, sample: Sample, name: str, folder: Path, kind: s
         codes = np.where(sample.target == IGNORE, none, sample.target).astype(type_)[None]
         write_image(folder / mask, Raster(codes, ("class",), none, scene.crs, place))
     return {"path": image.as_posix(), "mask": mask.as_posix(), "offset": offset}
+
+
+def _one_scale(dataset: Survey) -> bool:
+    """Whether all scenes are stored with the same scale, which is what the folder dataset can say."""
+    return len({dataset.encoding(key)[0] for key in dataset.plan.windows}) == 1
 
 
 def _no_label(dataset: Survey) -> tuple[int, str]:

@@ -148,6 +148,15 @@ class Dataset(ABC):
         """Region or event of a sample, for tables by group; cheap, reads no image."""
         return None
 
+    @property
+    def split_note(self) -> str | None:
+        """What the reader of a test table has to know of how the samples were divided."""
+        return None
+
+    def by_chance(self) -> "Dataset | None":
+        """The same samples divided by chance, as many in each part; None where that would be no other split."""
+        return None
+
     def weights(self, keys: Sequence[str]) -> np.ndarray | None:
         """How often each of these training samples is to be seen, relative to the others; None for equally often."""
         return None

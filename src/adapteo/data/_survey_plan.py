@@ -82,6 +82,7 @@ class Plan:
         block: side of a block in pixels; 0 when there are none.
         range: of the labels' autocorrelation in pixels, when it was measured.
         notes: what the user should know.
+        warning: the one of them that says what the test scores do not hold for, if any.
     """
 
     windows: dict[str, Window]
@@ -90,6 +91,7 @@ class Plan:
     block: int
     range: Range | None
     notes: tuple[str, ...]
+    warning: str | None = None
 
 
 class Planner:
@@ -101,6 +103,7 @@ class Planner:
         self.scenes, self.drawing, self.splits = tuple(scenes), drawing, splits
         self.chip, self.stride = chip, stride
         self.notes: list[str] = []
+        self.warning: str | None = None
         self.by_region: Drawing | None = None
         if splits.by == "region":
             assert isinstance(drawing, Drawing), "masks have no regions, see Survey"
@@ -133,11 +136,12 @@ class Planner:
         labelling = Labelling(self.scenes, self.chip, self.drawing, self.by_region, regions, buffer)
         windows = self._windows(cells, units, parts, block, labelling)
         if self.splits.by == "random":
-            self.notes.append(
+            self.warning = (
                 "splits.by is random: test windows lie beside training windows, so that the scores are too good for "
                 "any other place; compare with `by: block`"
             )
-        return Plan(windows, self._keys(windows), labelling, block, measured, tuple(self.notes))
+        notes = (*self.notes, *([self.warning] if self.warning else []))
+        return Plan(windows, self._keys(windows), labelling, block, measured, notes, self.warning)
 
     # ------------------------------------------------------------------------------------------ units
 
@@ -148,7 +152,7 @@ class Planner:
         pairs = self.drawing.shared([self.scenes[i] for i in having])
         if self.splits.by == "date":
             if any(self._day(self.scenes[having[m]]) != self._day(self.scenes[having[n]]) for m, n in pairs):
-                self.notes.append(
+                self.warning = (
                     "splits.by is date: the same places are seen on several dates, so that the scores hold for other "
                     "dates of these places, not for other places"
                 )
@@ -225,7 +229,8 @@ class Planner:
             regions = listed(self.splits, self.by_region.labels.classes, "region")
             return {str(name): part for name, part in regions.items()}
         if self.splits.by == "date":
-            return {**dated(self.splits, sorted({self._day(scene) for scene in self.scenes}))}
+            days = dated(self.splits, sorted({self._day(scene) for scene in self.scenes}))
+            return {str(day): part for day, part in days.items()}
         if self.splits.by != "scene":
             return {}
         names = [scene.name for scene in self.scenes]
