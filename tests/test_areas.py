@@ -11,7 +11,7 @@ import shapely
 from rich.console import Console
 
 from adapteo.areas import ASSUMPTION, areas
-from adapteo.data.vector import write_polygons
+from adapteo.data.vector import read_labels, write_polygons
 from adapteo.errors import ConfigError, DataError
 from test_cli_maps import run
 from test_polygons import NODATA, UTM, random_map, write_map
@@ -216,3 +216,33 @@ def test_command(given, tmp_path):
     result = run("areas", path, "--reference", matrix, "--out", tmp_path / "areas.json")
     assert json.loads((tmp_path / "areas.json").read_text())["unit"] == "ha"
     assert run("areas", path, "--out", tmp_path / "areas.txt").exit_code == 2
+
+
+def test_real_points_on_a_real_scene(shared_data, tmp_path):
+    """Leipzig: a map from the centres of the classes in half of the points, judged by the other half."""
+    scene, labels = (shared_data / "scenes" / name for name in (
+        "s2_leipzig_8band_utm32.tif", "s2_leipzig_landcover_points.gpkg"
+    ))  # fmt: skip
+    found = read_labels(labels, "land_cover")
+    with rasterio.open(scene) as file:
+        image, crs, place = file.read(), file.crs, file.transform
+    x, y = shapely.get_coordinates(found.to_crs(crs.to_wkt()).geometry).T
+    col, row = ((x - place.c) / place.a).astype(int), ((y - place.f) / place.e).astype(int)
+    half = np.arange(len(x)) % 2 == 0
+    spread = np.nanstd(image, axis=(1, 2))[:, None, None]
+    centres = [np.nanmean(image[:, row, col][:, half & (found.codes == c)], axis=1) for c in range(4)]
+    distance = np.stack([(((image - c[:, None, None]) / spread) ** 2).sum(0) for c in centres])
+    missing = np.isnan(image).any(0)
+    values = np.where(missing, NODATA, np.where(missing, 0, distance).argmin(0)).astype(np.uint8)
+    path = write_map(tmp_path / "map.tif", values, crs=crs, transform=place, names=found.classes)
+    samples = tmp_path / "samples.csv"
+    lines = [f"{x[i]},{y[i]},EPSG:32632,{found.classes[found.codes[i]]}" for i in np.flatnonzero(~half)]
+    samples.write_text("\n".join(["x,y,crs,land_cover", *lines]), encoding="utf-8")
+    table = areas(path, reference=samples, class_column="land_cover", training=labels, design="random")
+    expected = np.zeros((4, 4), int)
+    inside = ~half & (values[row, col] != NODATA)
+    np.add.at(expected, (values[row, col][inside], found.codes[inside]), 1)
+    np.testing.assert_array_equal(table.matrix, expected)
+    assert table.overall.value > 0.7
+    assert sum(r.mapped for r in table.rows) == pytest.approx((~missing).sum() * abs(place.a * place.e) / 1e4)
+    assert any("on training labels" in warning for warning in table.warnings)
