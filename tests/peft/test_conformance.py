@@ -48,6 +48,7 @@ CASES: dict[str, list[dict[str, object]]] = {
     "apla": [{}, {"columns": 3}],
     "bitfit": [{}, {"embedding": True}],
     "cp": [{"rank": 8}],
+    "mona": [{"width": 8}],
     "last_k": [{"k": 1}],
     "rocoft": [{}, {"side": "columns", "targets": ("fc2",)}],
     "ssb": [{}, {"side": "out"}, {"side": "in"}],
@@ -57,7 +58,14 @@ CASES: dict[str, list[dict[str, object]]] = {
     "vit_adapter": [{"conv_width": 8}, {"conv_width": 8, "cffn": True, "class_token": False, "heads": 2, "points": 3}],
     "vpt": [{}, {"prompts": 3, "deep": False, "real_channels": True}],
 }
-COMPOSITIONS = ("bitfit+lora_plus", "dora+norm+ssf", "adaptformer+lora+vpt", "ia3+houlsby+ssb", "norm+slr")
+COMPOSITIONS = (
+    "bitfit+lora_plus",
+    "dora+norm+ssf",
+    "adaptformer+lora+vpt",
+    "convpass+mona+ssf+vpt",
+    "ia3+houlsby+ssb",
+    "norm+slr",
+)
 SMALLEST: dict[str, dict[str, object]] = {
     "prithvi": {"variant": "2.0-tiny-TL", "metadata": True},
     "terramind": {"variant": "tiny"},

@@ -90,12 +90,19 @@ def title_of(method: Method) -> str:
     return type(method).__module__.rpartition(".")[2]
 
 
+def layers(root: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
+    """Every module below, each with its parent and its name there, without what methods have added."""
+    for name, child in list(root.named_children()):
+        if not isinstance(root, Wrapper) or name == "inner":
+            yield root, name, child
+            yield from layers(child)
+
+
 def role_linears(backbone: Backbone) -> Iterator[tuple[nn.Module, str, RoleLinear]]:
     """Linears of the blocks that have a role, each with its parent and its name there."""
-    for parent in list(backbone.blocks.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, RoleLinear):
-                yield parent, name, child
+    for parent, name, child in list(layers(backbone.blocks)):
+        if isinstance(child, RoleLinear):
+            yield parent, name, child
 
 
 def mlps(backbone: Backbone, method: Method) -> list[tuple[nn.Module, str, nn.Module, RoleLinear]]:
@@ -105,12 +112,7 @@ def mlps(backbone: Backbone, method: Method) -> list[tuple[nn.Module, str, nn.Mo
         ConfigError: when there is none.
     """
     last = {parent: linear for parent, _, linear in role_linears(backbone) if linear.role == "fc2"}
-    found = [
-        (parent, name, child, last[child])
-        for parent in list(backbone.blocks.modules())
-        for name, child in list(parent.named_children())
-        if child in last
-    ]
+    found = [(parent, name, child, last[child]) for parent, name, child in layers(backbone.blocks) if child in last]
     if not found:
         raise ConfigError(
             f"{title_of(method)} acts on the MLPs of transformer blocks, and {type(backbone).__name__} has none",
@@ -122,10 +124,8 @@ def mlps(backbone: Backbone, method: Method) -> list[tuple[nn.Module, str, nn.Mo
 def convolutions(backbone: Backbone) -> Iterator[tuple[nn.Module, str, nn.Conv2d]]:
     """Convolutions of the blocks that mix all channels, without the first one, which reads the image."""
     first = True
-    for parent in list(backbone.blocks.modules()):
-        for name, child in list(parent.named_children()):
-            if not isinstance(child, nn.Conv2d):
-                continue
+    for parent, name, child in list(layers(backbone.blocks)):
+        if isinstance(child, nn.Conv2d):
             reads_image, first = first and child.in_channels == len(backbone.bands), False
             plain = type(child) is nn.Conv2d and child.padding_mode == "zeros" and child.groups == 1
             if plain and not reads_image:

@@ -8,13 +8,13 @@ NeurIPS 2022, arXiv 2210.08823.
 A layer without bias is scaled only: a shift would need a bias to merge into, which the plain network lacks.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from torch import nn
 
 from adapteo.contracts import Backbone, Facts, Method
 from adapteo.peft._affine import Scaled, own
+from adapteo.peft._targets import layers
 from adapteo.vit import RoleLinear
 
 _NORMS = (nn.LayerNorm, nn.BatchNorm2d, nn.GroupNorm)
@@ -36,23 +36,17 @@ class SSF(Method):
 
     def apply(self, backbone: Backbone) -> None:
         """Wrap the layers."""
-        for parent, name, layer in self._layers(backbone):
+        for parent, name, layer in _layers(backbone):
             setattr(parent, name, Scaled(layer, shift="bias" in own(layer)))
 
     def parameters_formula(self, backbone: Backbone) -> int:
         """Width of each layer, twice where it has a bias: L · 22 D on a plain ViT."""
-        return sum(len(own(layer)["weight"]) * len(own(layer)) for _, _, layer in self._layers(backbone))
-
-    def _layers(self, backbone: Backbone) -> list[tuple[nn.Module, str, nn.Module]]:
-        return list(_found(backbone))
+        return sum(len(own(layer)["weight"]) * len(own(layer)) for _, _, layer in _layers(backbone))
 
 
-def _found(backbone: Backbone) -> Iterator[tuple[nn.Module, str, nn.Module]]:
-    for parent in list(backbone.blocks.modules()):
-        for name, child in list(parent.named_children()):
-            layer = isinstance(child, (RoleLinear, nn.Conv2d, *_NORMS))
-            if layer and own(child):
-                yield parent, name, child
+def _layers(backbone: Backbone) -> list[tuple[nn.Module, str, nn.Module]]:
+    kinds = (RoleLinear, nn.Conv2d, *_NORMS)
+    return [found for found in layers(backbone.blocks) if isinstance(found[2], kinds) and own(found[2])]
 
 
 METHOD = SSF
