@@ -8,7 +8,7 @@ run.merge("merged.safetensors")           an ordinary checkpoint
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from rich.console import Console
 from torch import Tensor
 
 from adapteo import config
+from adapteo._chance import Chance, chance_score
 from adapteo.assembly import Imagery, adapt_model, assemble, loader, splits
 from adapteo.checkpoint import (
     check_base,
@@ -51,10 +52,14 @@ class Report:
     Attributes:
         tables: by split: "test", then the hold-outs.
         baselines: of the same splits, for the decoder fitted on frozen features; empty without a head start.
+        chance: what that decoder scores when the samples are divided by chance, where that is another split.
+        note: what the reader has to know of how the samples were divided.
     """
 
     tables: Mapping[str, Table]
     baselines: Mapping[str, Table]
+    chance: Chance | None = None
+    note: str | None = None
 
     def render(self, console: Console | None = None) -> None:
         """Print every table, and the comparison with the linear probe."""
@@ -63,13 +68,27 @@ class Report:
             found.render(console)
             if name in self.baselines:
                 value, low, high = self.baselines[name].row(ALL).metrics[found.monitor]
-                console.print(f"{PROBE}: {found.monitor} {value:.3f} ({low:.3f} … {high:.3f})\n", highlight=False)
+                console.print(f"{PROBE}: {found.monitor} {value:.3f} ({low:.3f} … {high:.3f})", highlight=False)
+                if self.chance is not None and name == "test":
+                    console.print(self._optimism(self.chance, value), highlight=False)
+                console.print()
+        if self.note:
+            console.print(self.note, highlight=False)
+
+    @staticmethod
+    def _optimism(chance: Chance, value: float) -> str:
+        return (
+            f"{PROBE}, random split: {chance.monitor} {chance.value:.3f} ({chance.low:.3f} … {chance.high:.3f}): "
+            f"{chance.value - value:+.3f}, as test windows then lie beside training windows"
+        )
 
     def as_dict(self) -> dict[str, object]:
         """Everything as plain numbers."""
         return {
             "method": {name: found.as_dict() for name, found in self.tables.items()},
             "linear_probe": {name: found.as_dict() for name, found in self.baselines.items()},
+            **({"linear_probe_random_split": asdict(self.chance)} if self.chance else {}),
+            **({"note": self.note} if self.note else {}),
         }
 
 
@@ -95,7 +114,7 @@ class FittedRun:
 
     # ------------------------------------------------------------------------------------------ test
 
-    def test(self, *, show: bool = False, resamples: int = 1000, pictures: bool = True) -> Report:
+    def test(self, *, show: bool = False, resamples: int = 1000, pictures: bool = True, chance: bool = False) -> Report:
         """Score the test split and every hold-out, with bootstrap intervals over images.
 
         Writes test.json, one CSV per split, and pictures of the worst and best samples into the run's folder.
@@ -104,12 +123,16 @@ class FittedRun:
             show: print the tables.
             resamples: draws for the intervals.
             pictures: draw them; False where many runs are compared by their numbers.
+            chance: fit the head start once more, on a split by chance, to show how much easier that test is; kept in
+                the run's folder.
         """
         names = [name for name in splits(self.run.dataset) if name not in ("train", "val")]
         scores = {name: self._scores(self.model, name) for name in names}
         report = Report(
             {name: self._table(found, resamples) for name, found in scores.items()},
             {name: self._table(self._scores(probe, name), resamples) for probe in self._probe() for name in names},
+            self._chance(resamples) if chance else None,
+            self.run.dataset.split_note,
         )
         write_json(report.as_dict(), self.folder / "test.json")
         for name, found in report.tables.items():
@@ -141,6 +164,18 @@ class FittedRun:
         model = assemble(self.run, self.imagery, self.model.normalisation).model
         model.decoder.load_state_dict(read_state(self.folder / PROBE_FILE))
         return [model.to(next(self.model.parameters()).device).eval()]
+
+    def _chance(self, resamples: int) -> Chance | None:
+        """Score of the head start on a split by chance, where there was a head start."""
+        if not (self.folder / PROBE_FILE).is_file():
+            return None
+        device = next(self.model.parameters()).device
+        return chance_score(
+            self.run,
+            self.bands,
+            lambda: assemble(self.run, self.imagery, self.model.normalisation).model.to(device),
+            resamples,
+        )
 
     def _pictures(self, split: str, scores: Scores, found: Table) -> None:
         task, dataset = self.run.task, self.run.dataset

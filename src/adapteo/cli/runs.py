@@ -39,9 +39,15 @@ _Run = Annotated[
 
 @app.command()
 @reported()
-def test(run: _Run) -> None:
+def test(
+    run: _Run,
+    chance: Annotated[
+        bool,
+        typer.Option("--random/--no-random", help="Of a survey: show what the linear probe scores on a random split."),
+    ] = True,  # noqa: PT028  # a command, no test of pytest
+) -> None:
     """Print the test table: per class, per region, with intervals."""
-    adapteo.load(run).test(show=True)
+    adapteo.load(run).test(show=True, chance=chance)
 
 
 @app.command()
