@@ -3,6 +3,7 @@
 adapteo init burn …  ──▶ burn/adapteo.yaml ──▶ adapteo fit burn ──▶ burn/run ──▶ adapteo test burn, predict burn
 """
 
+import shlex
 from pathlib import Path
 
 from adapteo.errors import ConfigError
@@ -27,7 +28,7 @@ def project(path: str | Path) -> tuple[Path, Path]:
     if path.is_dir():
         config = path / CONFIG_FILE
         if not config.is_file():
-            name = _called(path)
+            name = typed(path)
             raise ConfigError(
                 f"{path} is a folder without {CONFIG_FILE}",
                 fix=f"name a YAML file, or make a project: adapteo init {name} --images … --labels …",
@@ -49,10 +50,10 @@ def run_folder(path: str | Path) -> Path:
     if not (home / CONFIG_FILE).is_file():
         return path
     if not (home / RUN_FOLDER).is_dir():
-        raise ConfigError(f"the project {home} has no run yet", fix=f"adapteo fit {_called(home)}")
+        raise ConfigError(f"the project {home} has no run yet", fix=f"adapteo fit {typed(home)}")
     return home / RUN_FOLDER
 
 
-def _called(folder: Path) -> str:
-    """A folder as it is typed in a shell."""
-    return f"'{folder}'" if " " in str(folder) else str(folder)
+def typed(folder: Path) -> str:
+    """A path as it is typed in a shell."""
+    return shlex.quote(str(folder)) if any(sign in str(folder) for sign in " ;&|#()'\"`$") else str(folder)

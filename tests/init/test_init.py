@@ -80,7 +80,7 @@ def test_the_configuration_is_what_was_found_and_loads(here):
     assert isinstance(found, Survey)
     assert (Path(found.root).resolve(), found.scenes, found.labels) == (here, "scenes/*.tif", "labels.gpkg")
     assert (found.class_column, found.classes) == ("kind", ("forest", "meadow", "water"))
-    assert (found.bands, found.scale, found.offset, found.point_radius) == (RGBN, 1e-4, 0.0, 1.5)
+    assert (found.bands, found.scale, found.offset, found.point_radius) == (RGBN, 1e-4, None, 1.5)
     assert (config.name_of(run.backbone), config.name_of(run.method)) == ("nano", "lora")
     assert found.chip % 4 == 0
     assert all(found.split(name) for name in ("train", "val", "test"))
@@ -177,10 +177,10 @@ def test_bands_as_they_are_given(here):
 @pytest.mark.parametrize(
     ("options", "scale", "offset"),
     [
-        ({"level": 1500}, 1e-4, 0.0),
-        ({"level": 0.15, "dtype": "float32"}, 1.0, 0.0),
-        ({"level": 1500, "dtype": "float32"}, 1e-4, 0.0),
-        ({"level": 100, "dtype": "uint8"}, 1 / 255, 0.0),
+        ({"level": 1500}, 1e-4, None),
+        ({"level": 0.15, "dtype": "float32"}, None, None),
+        ({"level": 1500, "dtype": "float32"}, 1e-4, None),
+        ({"level": 100, "dtype": "uint8"}, 1 / 255, None),
         ({"level": 15000, "PLATFORM": "Landsat-8"}, 2.75e-5, -0.2),
         ({"level": 1500, "PLATFORM": "Sentinel-2A"}, 1e-4, "auto"),
     ],
@@ -189,7 +189,7 @@ def test_scale_and_offset(here, options, scale, offset):
     write_scene(here / "scenes/a.tif", **options)
     write_labels(here / "labels.gpkg")
     found = dataset(start(here))
-    assert (found.scale, found.offset) == (pytest.approx(scale), offset)
+    assert (found.scale, found.offset) == (scale if scale is None else pytest.approx(scale), offset)
 
 
 def test_a_scale_that_the_file_declares(here):
@@ -198,7 +198,8 @@ def test_a_scale_that_the_file_declares(here):
         file.scales, file.offsets = (2e-4,) * 4, (-0.05,) * 4
     write_labels(here / "labels.gpkg")
     found = dataset(start(here))
-    assert (found.scale, found.offset) == (2e-4, -0.05)
+    assert (found.scale, found.offset) == (None, None)
+    assert np.nanmedian(found.read(found.split("train")[0]).image) == pytest.approx(0.09, abs=0.01)
 
 
 def test_nodata_that_no_file_declares(here):
@@ -319,3 +320,58 @@ def test_no_torch(here):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=os.environ)
     assert done.returncode == 0, done.stderr
+
+
+def test_masks_from_a_pattern_without_quotes(here):
+    for name in "ab":
+        path = write_scene(here / f"scenes/{name}.tif", shift="ab".index(name))
+        with rasterio.open(path) as scene:
+            options = {**scene.profile, "count": 1, "dtype": "uint8"}
+        (here / "masks").mkdir(exist_ok=True)
+        with rasterio.open(here / f"masks/{name}.tif", "w", **options) as file:
+            file.write(np.arange(96, dtype=np.uint8).repeat(96).reshape(1, 96, 96) // 24)
+    arguments = ["--images", "scenes/a.tif", "scenes/b.tif", "--labels", "masks/a.tif", "masks/b.tif"]
+    result = CliRunner().invoke(cli.app, ["init", "burn", *arguments])
+    assert result.exit_code == 0, result.output
+    found = config.load("burn").dataset
+    assert (found.scenes, found.labels) == ("scenes/*.tif", "masks/*.tif")
+
+
+def test_rare_classes_are_seen_more_often(here):
+    write_scene(here / "scenes/a.tif")
+    path = write_labels(here / "labels.gpkg", "polygon")
+    table = gpd.read_file(path)
+    assert dataset(start(here)).balance is None
+    table[(table["kind"] != "water") | (table.index % 24 == 8)].to_file(path)
+    assert dataset(start(here, overwrite=True)).balance == "classes"
+
+
+def test_a_product_says_itself_what_it_holds(here):
+    """One file per band, of two pixel sizes, as Harmonized Landsat Sentinel-2 delivers them."""
+    folder = here / "HLS.S30.T32UNB.2022192T103041.v2.0"
+    folder.mkdir()
+    for i, band in enumerate(("B02", "B03", "B04", "B8A", "B11", "B12")):
+        path = write_scene(
+            folder / f"{folder.name}.{band}.tif", (band,), dtype="int16", level=600 + 100 * i, nodata=-9999
+        )
+        with rasterio.open(path, "r+") as file:
+            file.scales = (1e-4,)
+    write_labels(here / "labels.gpkg")
+    started = start(here, images=[folder.name])
+    found = dataset(started)
+    assert sorted(found.bands) == ["blue", "green", "nir08", "red", "swir16", "swir22"]
+    assert (found.scale, found.offset, found.band_names) == (None, None, ())
+    assert started.bands.sensor == "hls_s30"
+    assert len(started.model.known) == 6
+    assert np.nanmedian(found.read(found.split("train")[0]).image[0, 0]) == pytest.approx(0.06, abs=0.01)
+
+
+def test_dates_of_one_place(here):
+    for day in ("20220501", "20220701", "20220901"):
+        write_scene(here / f"scenes/field_{day}.tif")
+    write_labels(here / "labels.gpkg")
+    started = start(here, frames=3)
+    found = dataset(started)
+    assert found.frames == 3
+    assert found.read(found.split("train")[0]).image.shape[0] == 3
+    assert all(model.entry.frames >= 3 for model in (started.model, *started.others))

@@ -137,7 +137,8 @@ def test_several_layers(here):
 
 def test_several_vector_files(here):
     write_labels(here / "more.gpkg")
-    assert "one holds all labels" in burn("--labels", "more.gpkg")
+    assert "names 2 vector files; one holds all labels" in burn("--labels", "more.gpkg")
+    assert "names 2 vector files; one holds all labels" in burn(labels="*.gpkg")
 
 
 def test_a_class_column_for_masks(here):

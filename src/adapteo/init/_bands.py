@@ -98,6 +98,8 @@ def sensor_of(scenes: Sequence[Found]) -> tuple[str | None, str]:
 
 
 def _sensor_of(found: Found) -> tuple[str | None, str]:
+    if found.source.product and found.source.sensor:
+        return found.source.sensor, "the product"
     said = " ".join(found.tags[key] for key in _TAGS if key in found.tags)
     for text, where in ((said, "the files' tags"), (found.scene.path.stem, "the file names")):
         for sensor, pattern in _IN_NAMES:

@@ -66,9 +66,9 @@ def tell_labels(
                 f"--class-column {class_column}: masks have values, no columns", fix="leave --class-column out"
             )
         return LabelFacts(tuple(written), masks=True)
-    if len(written) > 1 or not (root / written[0]).exists():  # a pattern
+    if len(written) > 1:
         raise ConfigError(
-            f"--labels names {len(written) if len(written) > 1 else 'several'} vector files; one holds all labels",
+            f"--labels names {len(written)} vector files; one holds all labels",
             fix="merge them, e.g. QGIS: Vector > Data Management Tools > Merge Vector Layers",
         )
     path = root / written[0]

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from adapteo.data._mask_files import MASK_SUFFIXES
+from adapteo.data._source import REMOTE
 from adapteo.errors import ConfigError
 
 _SIGNS = "*?["
-_REMOTE = ("http://", "https://", "s3://", "gs://", "/vsi")
-_IN_FOLDER = ("*.tif", "*.TIF", "*.tiff", "*.vrt")
-_PRODUCTS = (".safe", ".zarr")
 
 
 @dataclass(frozen=True)
@@ -38,12 +37,11 @@ def place(project: Path, images: Sequence[str], labels: Sequence[str]) -> Places
         ConfigError: nothing there, or no place in common.
     """
     given = [_absolute(text) for text in _together(images)]
-    drawn = [_absolute(text) for text in labels]
+    drawn = [path for text in _masks_together(labels) for path in _drawn(_absolute(text))]
     for flag, paths in (("--images", given), ("--labels", drawn)):
         for path in paths:
             _check(flag, path)
-    given = [_inside(path) for path in given]
-    local = [path for path in (*given, *drawn) if not path.startswith(_REMOTE)]
+    local = [path for path in (*given, *drawn) if not path.startswith(REMOTE)]
     try:
         root = Path(os.path.commonpath([_fixed(path) for path in local]))
     except ValueError as error:  # drives of Windows
@@ -54,28 +52,47 @@ def place(project: Path, images: Sequence[str], labels: Sequence[str]) -> Places
         real,
         Path(os.path.relpath(real, home)).as_posix() if near else str(real),
         tuple(_pattern(path, root) for path in given),
-        tuple(path if path.startswith(_REMOTE) else Path(path).relative_to(root).as_posix() for path in drawn),
+        tuple(path if path.startswith(REMOTE) else Path(path).relative_to(root).as_posix() for path in drawn),
     )
 
 
 def _absolute(text: str) -> str:
-    return text if text.startswith(_REMOTE) else os.path.abspath(Path(text).expanduser())
+    return text if text.startswith(REMOTE) else os.path.abspath(Path(text).expanduser())
 
 
-def _together(images: Sequence[str]) -> Sequence[str]:
+def _together(given: Sequence[str]) -> Sequence[str]:
     """Files that a shell made of a pattern become that pattern again."""
-    folders = {(os.path.dirname(text), Path(text).suffix) for text in images}
-    if len(images) > 1 and len(folders) == 1:
+    folders = {(os.path.dirname(text), Path(text).suffix) for text in given}
+    if len(given) > 1 and len(folders) == 1:
         folder, suffix = folders.pop()
         pattern = os.path.join(glob.escape(folder), f"*{suffix}")
-        if suffix and sorted(glob.glob(pattern)) == sorted(images):
+        if suffix and sorted(glob.glob(pattern)) == sorted(given):
             return [pattern]
-    return images
+    return given
+
+
+def _masks_together(labels: Sequence[str]) -> Sequence[str]:
+    masks = all(Path(text).suffix.lower() in MASK_SUFFIXES for text in labels)
+    return _together(labels) if masks else labels
+
+
+def _drawn(path: str) -> list[str]:
+    """Vector files of a pattern; all else as it is."""
+    if os.path.exists(path) or Path(path).suffix.lower() in (*MASK_SUFFIXES, ""):
+        return [path]
+    return sorted(glob.glob(path, recursive=True)) or [path]
+
+
+def sort_out(images: Sequence[str], labels: Sequence[str], more: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Tell to what further files belong that a shell made of a pattern: to the labels in whose folder they lie."""
+    home = {os.path.dirname(text) for text in labels} - {os.path.dirname(text) for text in images}
+    masks = [text for text in more if os.path.dirname(text) in home]
+    return [*images, *(text for text in more if text not in masks)], [*labels, *masks]
 
 
 def _check(flag: str, path: str) -> None:
     """Refuse what is not there, and say what is."""
-    if path.startswith(_REMOTE) or os.path.exists(path) or glob.glob(path, recursive=True):
+    if path.startswith(REMOTE) or os.path.exists(path) or glob.glob(path, recursive=True):
         return
     folder = Path(path).parent
     while any(sign in str(folder) for sign in _SIGNS) and not folder.exists():
@@ -90,17 +107,6 @@ def _check(flag: str, path: str) -> None:
     )
 
 
-def _inside(path: str) -> str:
-    """A plain folder stands for the images in it."""
-    folder = Path(path)
-    if path.startswith(_REMOTE) or not folder.is_dir() or folder.suffix.lower() in _PRODUCTS:
-        return path
-    for pattern in _IN_FOLDER:
-        if any(folder.glob(pattern)):
-            return os.path.join(glob.escape(path), pattern)
-    return path
-
-
 def _fixed(path: str) -> str:
     """The folder of a file, or the part of a pattern without signs."""
     folder = Path(path).parent
@@ -111,7 +117,7 @@ def _fixed(path: str) -> str:
 
 
 def _pattern(path: str, root: Path) -> str:
-    if path.startswith(_REMOTE):
+    if path.startswith(REMOTE):
         return path
     inner = Path(path).relative_to(root).as_posix()
     return glob.escape(inner) if os.path.exists(path) else inner

@@ -9,6 +9,7 @@ from rich.table import Table
 from adapteo.data._projection import crs_name
 from adapteo.init._imagery import Found
 from adapteo.init._start import FEW_TESTS, Started
+from adapteo.project import typed
 
 _ROWS = 12
 """Scenes that are shown; the rest is counted."""
@@ -26,9 +27,8 @@ def _parts(started: Started) -> Iterator[RenderableType]:
     yield _labels(started)
     yield from (f"  {escape(note)}" for note in (*started.labels.notes, *started.notes))
     yield _choices(started)
-    name = started.path.parent
-    called = f"'{name}'" if " " in str(name) else str(name)
-    yield f"\nwrote {escape(str(started.path))}; next: [bold]adapteo check {escape(called)}[/], then adapteo fit"
+    name = escape(typed(started.path.parent))
+    yield f"\nwrote {escape(str(started.path))}; next: [bold]adapteo check {name}[/], adapteo fit {name}"
 
 
 def _scenes(started: Started) -> Table:
@@ -59,7 +59,9 @@ def _below(started: Started) -> Iterator[str]:
     sensor = f" of {bands.sensor}" if bands.sensor else ""
     yield f"  bands{sensor}: {', '.join(bands.names)} [dim]({escape(bands.why)})[/]"
     why = values.why.get("scale", "no optical bands")
-    yield f"  scale {values.scale:g} [dim]({escape(why)})[/], offset {values.offset}"
+    scale = "as declared" if values.scale is None and values.why.get("scale") else f"{values.scale or 1:g}"
+    offset = f", offset {values.offset}" if values.offset else ""
+    yield f"  scale {scale}{offset} [dim]({escape(why)})[/]"
     yield from (f"  [yellow]{escape(doubt)}[/]" for doubt in values.doubts)
 
 

@@ -17,7 +17,7 @@ from adapteo.init._labels import LabelFacts, tell_labels
 from adapteo.init._model import PACKAGED, Model, choose
 from adapteo.init._places import Places, place
 from adapteo.init._values import Values, tell_values
-from adapteo.project import CONFIG_FILE
+from adapteo.project import CONFIG_FILE, typed
 
 _CHIPS = (128, 64, 32)
 FEW_TESTS = 6
@@ -28,6 +28,8 @@ _FEW = 400
 _MANY_PIXELS = 20_000
 """Labelled pixels from which a UNet is taken instead of a linear decoder."""
 _QUICK = 12
+_UNEVEN = 5
+"""Labels of the most frequent class per label of the rarest one from which training windows are balanced."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class Request:
         labels: a vector file, or masks: files, a pattern or a folder.
         class_column, layer: of the vector file.
         line_width: metres.
-        bands, sensor, scale, offset, nodata: of the images, as the keys of the dataset `survey`.
+        bands, sensor, scale, offset, nodata, frames: of the images, as the keys of the dataset `survey`.
         backbone: key, or key and variant ("prithvi/2.0-tiny-TL").
         method: key.
         overwrite: an ``adapteo.yaml`` that is there already.
@@ -57,6 +59,7 @@ class Request:
     scale: float | None = None
     offset: float | Literal["auto"] | None = None
     nodata: float | None = None
+    frames: int = 1
     backbone: str | None = None
     method: str = "lora"
     overwrite: bool = False
@@ -102,7 +105,7 @@ def init(request: Request) -> Started:
             f"--method {request.method}: there is no such method{closest(request.method, methods)}", allowed=methods
         )
     places = place(path.parent, request.images, request.labels)
-    scenes = look_at(places.root, places.scenes)
+    scenes = look_at(places.root, places.scenes, request.frames)
     bands = tell_bands(scenes, request.bands, request.sensor)
     values = tell_values(scenes, bands, request.scale, request.offset, request.nodata)
     labels = tell_labels(
@@ -112,10 +115,13 @@ def init(request: Request) -> Started:
         layer=request.layer,
         line_width=request.line_width,
     )
-    model, others = choose(bands.names, bands.sensor, scenes[0].scene.gsd, 1, request.backbone)
-    survey = _sized(_survey(places, bands, values, labels), model)
+    model, others = choose(bands.names, bands.sensor, scenes[0].scene.gsd, request.frames, request.backbone)
+    survey = _sized(_survey(places, bands, values, labels, request.frames), model)
     if labels.masks:
         labels = _counted(labels, survey)
+    counts = [count for count in (labels.classes or {}).values() if count]
+    if max(counts) > _UNEVEN * min(counts):
+        survey = replace(survey, balance="classes")
     text = _text(request, places, survey, (bands, values, labels, model, others))
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
@@ -136,7 +142,7 @@ def _check_target(path: Path, overwrite: bool) -> None:
         )
 
 
-def _survey(places: Places, bands: Bands, values: Values, labels: LabelFacts) -> Survey:
+def _survey(places: Places, bands: Bands, values: Values, labels: LabelFacts, frames: int) -> Survey:
     return Survey(
         str(places.root),
         _single(places.scenes),
@@ -148,6 +154,7 @@ def _survey(places: Places, bands: Bands, values: Values, labels: LabelFacts) ->
         scale=values.scale,
         offset=values.offset,
         nodata=values.nodata,
+        frames=frames,
         point_radius=labels.point_radius,
         line_width=labels.line_width,
     )
@@ -205,7 +212,7 @@ def _text(
     found: tuple[Bands, Values, LabelFacts, Model, tuple[Model, ...]],
 ) -> str:
     bands, values, labels, model, others = found
-    name = request.folder.name
+    name = typed(request.folder)
     sections: dict[str, list[Line] | Line] = {
         "dataset": _dataset(places, survey, bands, values, labels),
         "backbone": Line("backbone", model.written, model.reasons(bands.names)),
@@ -237,13 +244,15 @@ def _dataset(places: Places, survey: Survey, bands: Bands, values: Values, label
         (Line("class_column", labels.class_column, ", ".join(labels.classes or ())), ""),
         (Line("band_names", bands.written, bands.why), ()),
         (Line("sensor", survey.sensor, bands.why), None),
-        (Line("scale", values.scale, why_scale), 1.0),
-        (Line("offset", values.offset, values.why.get("offset", "see scale")), 0.0),
+        (Line("scale", values.scale, why_scale), None),
+        (Line("offset", values.offset, values.why.get("offset", "see scale")), None),
         (Line("nodata", values.nodata, values.why.get("nodata", "stored value that is missing")), None),
+        (Line("frames", survey.frames, "dates per sample"), 1),
         (Line("chip", survey.chip, side), None),
         (Line("stride", survey.stride, "windows overlap by half in training"), None),
         (Line("point_radius", labels.point_radius, "pixels around a point that have its class"), 0.0),
         (Line("line_width", labels.line_width, "metres on the ground"), None),
+        (Line("balance", survey.balance, "windows with rare classes are seen more often"), None),
     ]
     return [line for line, default in everything if line.value != default]
 

@@ -23,13 +23,13 @@ class Values:
     """How the numbers are stored: physical value = stored value x scale + offset.
 
     Attributes:
-        scale, offset, nodata: as the keys of the dataset `survey`.
+        scale, offset, nodata: as the keys of the dataset `survey`; None for what the products or files say.
         why: how each was found out, by key.
         doubts: what may be wrong, one line each.
     """
 
-    scale: float
-    offset: float | Literal["auto"]
+    scale: float | None
+    offset: float | Literal["auto"] | None
     nodata: float | None
     why: dict[str, str]
     doubts: tuple[str, ...] = ()
@@ -53,9 +53,12 @@ def tell_values(
         nodata = _fill(scenes)
         if nodata is not None:
             why["nodata"] = "all bands have it at once, and no file says that it is missing"
+    if scale is None and offset is None and all(found.declared for found in scenes):
+        why["scale"] = f"the {'products' if scenes[0].source.product else 'files'} say it"
+        return Values(None, None, nodata, why)
     optical = [i for i, name in enumerate(bands.names) if BY_NAME[name].kind == "optical" and name[:4] != "lwir"]
     if not optical:
-        return Values(1.0 if scale is None else scale, offset or 0.0, nodata, why)
+        return Values(scale, offset, nodata, why)
     pieces = np.concatenate([_valid(found.values[optical], nodata) for found in scenes])
     if not pieces.size:
         raise DataError(f"{scenes[0].scene.path} holds no valid pixels", fix="leave it out of --images")
@@ -75,15 +78,12 @@ def tell_values(
             f"--scale {scale:g} makes the median of {scenes[0].scene.path.name} {median:.4g}; reflectance is 0 to 1",
             fix=f"the stored median is {np.median(pieces):.4g}: give another --scale, or leave it out",
         )
-    return Values(scale, offset, nodata, why, tuple(doubts))
+    return Values(None if (scale, offset) == (1, 0) else scale, offset or None, nodata, why, tuple(doubts))
 
 
 def _scale(scenes: Sequence[Found], pieces: np.ndarray, bands: Bands, doubts: list[str]) -> tuple[float, float, str]:
     """Scale, offset and the reason."""
     low, median, high = np.percentile(pieces, (1, 50, 99)).tolist()
-    declared = {pair for found in scenes for pair in zip(found.scales, found.offsets, strict=True)}
-    if len(declared) == 1 and (only := declared.pop()) != (1.0, 0.0):
-        return (*only, "the files declare it")
     whole = all("float" not in found.dtype for found in scenes)
     if high <= _REFLECTANCE and not whole:
         return 1.0, 0.0, "values are reflectance already"
