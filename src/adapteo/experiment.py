@@ -10,6 +10,7 @@ runs/<name>/ config.yaml         the run with every default spelt out
 
 import json
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from adapteo.assembly import Assembled, Imagery, adapt_model, assemble, loader
 from adapteo.checkpoint import save_adapter, save_tensors, write_json
 from adapteo.config import Run
 from adapteo.errors import ConfigError
+from adapteo.feature_cache import with_features
 from adapteo.files import replacing, unwritable
 from adapteo.fitted import ADAPTER, CONFIG_FILE, PROBE_FACTS, PROBE_FILE, RUN_FILE, FittedRun, load
 from adapteo.headstart import fit_head
@@ -79,9 +81,16 @@ def _train(run: Run, fabric: "Fabric", observer: Observer, resume: bool) -> None
         task=run.task,
         train=run.train,
         rate=run.train.rate or run.method.default_rate,
-        loaders=(
-            loader(run, "train", assembled.bands, shuffled=True, fabric=fabric),
-            loader(run, "val", assembled.bands, fabric=fabric),
+        loaders=with_features(
+            run,
+            model,
+            (
+                loader(run, "train", assembled.bands, shuffled=True, fabric=fabric),
+                loader(run, "val", assembled.bands, fabric=fabric),
+            ),
+            untouched=False,
+            autocast=fabric.autocast,
+            note=observer.note,
         ),
         classes=run.dataset.classes,
         folder=run.out,
@@ -127,8 +136,15 @@ def _head_start(run: Run, assembled: Assembled, fabric: "Fabric", observer: Obse
     model = assembled.model
     if fabric.is_global_zero:
         observer.note("fitting the decoder on frozen features (linear probe) …")
-        loaders = (loader(run, "train", assembled.bands), loader(run, "val", assembled.bands))
         model.to(fabric.device)
+        loaders = with_features(
+            run,
+            model,
+            (loader(run, "train", assembled.bands), loader(run, "val", assembled.bands)),
+            untouched=True,
+            autocast=nullcontext,
+            note=observer.note,
+        )
         found = fit_head(
             model, run.task, loaders, classes=run.dataset.classes, train=run.train, linear=run.decoder.linear
         )

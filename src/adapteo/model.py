@@ -1,10 +1,13 @@
 """Normalisation, backbone and decoder as one module: physical images in, logits on the label grid out."""
 
+import math
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapteo.contracts import Backbone, Batch, Decoder, Features, Normalisation
+from adapteo.contracts import Backbone, Batch, Decoder, Features, Grid, Normalisation, trainable
 
 
 class Model(nn.Module):
@@ -14,7 +17,12 @@ class Model(nn.Module):
         backbone: adapted or plain.
         decoder: built for ``features(backbone)``.
         normalisation: for the backbone's bands.
+
+    Attributes:
+        boundary: says what ``stored`` of a batch is, see `adapteo.feature_cache`; None without a cache.
     """
+
+    boundary: "Boundary | None" = None
 
     def __init__(self, backbone: Backbone, decoder: Decoder, normalisation: Normalisation) -> None:
         super().__init__()
@@ -34,14 +42,98 @@ class Model(nn.Module):
 
     def features(self, batch: Batch) -> list[Tensor]:
         """Feature maps of the backbone for images in physical units."""
-        images = pad_to_multiple(self.normalisation(batch.images), self.backbone.multiple)
-        maps: list[Tensor] = self.backbone(batch.with_images(images))
+        if batch.stored is not None:
+            assert self.boundary is not None, "who stores features says which"
+            return self.boundary.go_on(self.backbone, batch.stored)
+        maps: list[Tensor] = self.backbone(self.prepared(batch))
         return maps
+
+    def prepared(self, batch: Batch) -> Batch:
+        """Images as the backbone wants them: normalised, and padded."""
+        return batch.with_images(pad_to_multiple(self.normalisation(batch.images), self.backbone.multiple))
 
     def padded(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width that the backbone sees of images of this size; the grid that the decoder answers on."""
         multiple = self.backbone.multiple
         return -(-size[0] // multiple) * multiple, -(-size[1] // multiple) * multiple
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """Where the frozen part of a backbone ends, and what is known of an image there.
+
+    That is the maps at ``maps``, and after them what block ``block`` sees, unless nothing is left to compute.
+
+    Attributes:
+        block: all before this one are frozen; the number of blocks when the whole backbone is.
+        maps: positions of the maps that are tapped before and that the decoder reads, counted from 0, rising.
+        total: number of maps of the backbone.
+        blocks: of the backbone.
+        grid: how tokens lie, for images of one size; None for stages.
+    """
+
+    block: int
+    maps: tuple[int, ...]
+    total: int
+    blocks: int
+    grid: Grid | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left to compute."""
+        return self.block == self.blocks
+
+    @torch.no_grad()
+    def reach(self, model: Model, batch: Batch) -> tuple[Tensor, ...]:
+        """Compute what is stored of images in physical units, in evaluation mode."""
+        backbone = model.backbone.eval()
+        x, grid = backbone.enter(model.prepared(batch))
+        x, maps = backbone.advance(x, grid, stop=self.block)
+        return (*(maps[index] for index in self.maps), *(() if self.complete else (x,)))
+
+    def go_on(self, backbone: Backbone, stored: tuple[Tensor, ...]) -> list[Tensor]:
+        """Compute all maps from what was stored; those that nobody reads come without channels."""
+        known = dict(zip(self.maps, stored, strict=False))
+        rest = [] if self.complete else backbone.advance(stored[-1], self.grid, self.block)[1]
+        before = self.total - len(rest)
+        nothing = stored[0].new_zeros(len(stored[0]), 0, 1, 1)
+        return [*(known.get(index, nothing) for index in range(before)), *rest]
+
+
+def boundary(model: Model, size: tuple[int, int], *, untouched: bool = False) -> Boundary | None:
+    """Find where the frozen part of a model's backbone ends, for images of ``size`` (height, width).
+
+    Args:
+        model: adapted, or before any method.
+        size: of the images.
+        untouched: True before any method, when nothing of the backbone moves whatever its parameters say.
+
+    Returns:
+        None when not even the first block is frozen, or a method leads a way of its own.
+    """
+    backbone = model.backbone
+    count, moved = len(backbone.blocks), set() if untouched else set(trainable(backbone))
+    frozen = min((int(name.split(".")[1]) for name in moved if name.startswith("blocks.")), default=count)
+    if any(name.startswith("norm.") for name in moved):  # it stands behind the last block
+        frozen = min(frozen, count - 1)
+    elsewhere = any(not name.startswith(("blocks.", "norm.")) for name in moved)
+    if backbone.route is not None or elsewhere or not frozen:
+        return None
+    read = {index % len(backbone.taps) for index in model.decoder.reads}
+    maps = tuple(i for i, tap in enumerate(backbone.taps) if tap < frozen and i in read)
+    if frozen == count and not maps:
+        return None
+    with torch.no_grad():
+        grid = backbone.enter(model.prepared(blank(model, size)))[1]
+    return Boundary(frozen, maps, len(backbone.taps), count, grid)
+
+
+def blank(model: Model, size: tuple[int, int]) -> Batch:
+    """An image of zeros on the model's device, of an unknown day and place."""
+    frames, device = model.backbone.frames, next(model.parameters()).device
+    images = torch.zeros(1, frames, len(model.backbone.bands), *size, device=device)
+    dates, place = (torch.full(shape, math.nan, device=device) for shape in ((1, frames, 2), (1, 2)))
+    return Batch(images, dates=dates, latlon=place)
 
 
 def features(backbone: Backbone) -> Features:
