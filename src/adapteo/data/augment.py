@@ -46,10 +46,7 @@ class Augment:
             epoch: number of the pass over the data.
             position: of the sample in the training split.
         """
-        random = np.random.default_rng([seed, epoch, position])
-        zoom = float(np.exp(random.uniform(*np.log(self.zoom))))
-        row, col = random.random(2)
-        turn = int(random.integers(8))
+        zoom, (row, col), turn = self._draw(seed, epoch, position)
         image, mask = sample.image, _mask(sample)
         if self.crop is not None or zoom != 1.0:
             image, mask = self._window(image, mask, zoom, (row, col))
@@ -57,6 +54,22 @@ class Augment:
             image = dihedral(image, turn)
             mask = None if mask is None else dihedral(mask, turn)
         return replace(sample, image=np.ascontiguousarray(image), target=_with(sample, mask))
+
+    @property
+    def whole(self) -> bool:
+        """Whether samples keep all of their pixels, so that each has 8 looks at most."""
+        return self.crop is None and self.zoom == (1.0, 1.0)
+
+    def element(self, seed: int, epoch: int, position: int) -> int:
+        """The element of D4 (see `dihedral`) that a call with these arguments applies."""
+        return self._draw(seed, epoch, position)[2] if self.d4 else 0
+
+    def _draw(self, seed: int, epoch: int, position: int) -> tuple[float, tuple[float, float], int]:
+        """Magnification, place and element of D4 of a sample."""
+        random = np.random.default_rng([seed, epoch, position])
+        zoom = float(np.exp(random.uniform(*np.log(self.zoom))))
+        row, col = random.random(2)
+        return zoom, (float(row), float(col)), int(random.integers(8))
 
     def _window(
         self, image: np.ndarray, mask: np.ndarray | None, zoom: float, place: tuple[float, float]
