@@ -1,12 +1,14 @@
 """Surveys made for the checks: scenes of random ground with known means, and labels on them."""
 
 import warnings
+from importlib import import_module
 
 import geopandas as gpd
 import numpy as np
 import shapely
 import yaml
 
+from adapteo.check import View, read_source
 from adapteo.data.raster import Raster, write_image
 
 BANDS = ("blue", "green", "red", "nir08", "swir16", "swir22")
@@ -67,3 +69,15 @@ def healthy(folder, **keys):
     scene(folder / "scenes/T20210731.tif", ground())
     labels(folder / "labels.gpkg")
     return config(folder, **keys)
+
+
+def found(path, name):
+    """What one check says of a configuration."""
+    view = View(read_source(path))
+    return list(import_module(f"adapteo.check.{name}").CHECK.run(view))
+
+
+def only(path, name):
+    """The one thing that it says."""
+    (finding,) = found(path, name)
+    return finding

@@ -14,7 +14,7 @@ _APART = 6.0
 _TYPICAL = 0.15
 """Mean reflectance of land over the optical bands, where nothing is known of the backbone's images."""
 _DEVIATIONS = 2.0
-_FACTORS = (1e-4, 1e4, 1 / 255, 255.0, 1e-3, 1e3, 1e-2, 1e2, 1 / 65535, 65535.0)
+_FACTORS = (1e-4, 1e4, 1 / 255, 255.0, 1e-3, 1e3, 1e-2, 1e2, 0.1, 10.0, 1 / 65535, 65535.0)
 
 
 def _run(view: View) -> Iterator[Finding]:
