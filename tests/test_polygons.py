@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 from rasterio.features import rasterize, shapes
 from shapely.geometry import shape
 
+from adapteo import experiment
 from adapteo.data.class_map import ClassMap
 from adapteo.errors import ConfigError, DataError
 from adapteo.polygons import polygons, polygons_of
+from toy import BANDS, CLASSES, spell
 
 NODATA = 255
 UTM = rasterio.Affine(10, 0, 500_000, 0, -10, 5_600_000)
@@ -239,3 +241,25 @@ def test_polygons_of_what_was_predicted(tmp_path):
     written = polygons_of(folder, [tmp_path / "a.tif", tmp_path / "b.jp2"], tmp_path / "polygons", minimum_area=0.05)
     assert written == (tmp_path / "polygons" / "a_map.gpkg", tmp_path / "polygons" / "b_map.gpkg")
     assert all(path.is_file() for path in written)
+
+
+def test_polygons_of_a_map_that_was_predicted(tmp_path):
+    """Names and colours of the classes come with the map."""
+    run = experiment.fit(spell(tmp_path / "run", "train.epochs=1"))
+    image = np.random.default_rng(0).uniform(0.02, 0.2, (3, 40, 50)).astype(np.float32)
+    image[:, :9] = np.nan
+    options = {"driver": "GTiff", "count": 3, "height": 40, "width": 50, "dtype": "float32", "nodata": np.nan}
+    with rasterio.open(tmp_path / "scene.tif", "w", crs="EPSG:32633", transform=UTM, **options) as file:
+        file.write(image)
+        file.descriptions = BANDS
+    out = run.predict(tmp_path / "scene.tif", tmp_path / "map.tif")
+    geometry, table = read(polygons(out, tmp_path / "map.gpkg", connectivity=8))
+    assert set(table["class"]) <= set(CLASSES)
+    assert table.area_ha.sum() == pytest.approx(31 * 50 * 0.01)
+    with rasterio.open(out) as file:
+        again = rasterize(zip(geometry, table.code, strict=True), (40, 50), NODATA, transform=UTM, dtype="uint8")
+        np.testing.assert_array_equal(again, file.read(1))
+        red, green, blue, _ = file.colormap(1)[int(table.code[0])]
+    with closing(sqlite3.connect(tmp_path / "map.gpkg")) as file:
+        ((qml,),) = file.execute("SELECT styleQML FROM layer_styles").fetchall()
+    assert f"{red},{green},{blue},255" in qml
