@@ -234,7 +234,7 @@ def _inputs(fitted: Fitted, scene: Scene, reading: Reading) -> Inputs:
             )
         indexes = tuple(names.index(band) + 1 for band in wanted)
     else:
-        indexes = match_bands(scene, wanted, reading.sensor, fitted.imagery.bands, frames=frames)
+        indexes = _matched(fitted, scene, reading.sensor)
     overview = _overview(scene, indexes)
     if reading.scaling:
         scale, offset = reading.scaling
@@ -244,6 +244,19 @@ def _inputs(fitted: Fitted, scene: Scene, reading: Reading) -> Inputs:
         scale, offset = fitted.run.dataset.radiometry(overview)
     check_range(overview * scale + offset, wanted, scale, scene.path)
     return Inputs(indexes, frames, scale, offset)
+
+
+def _matched(fitted: Fitted, scene: Scene, sensor: str | None) -> tuple[int, ...]:
+    """Find the model's bands by name; names that are not clear mean what they meant in training, at that pixel size."""
+    frames, order = fitted.imagery.frames, fitted.imagery.bands
+    try:
+        return match_bands(scene, fitted.bands, sensor, order, frames=frames)
+    except DataError:
+        trained = vars(fitted.run.dataset).get("sensor")
+        alike = scene.gsd is not None and 0.75 < scene.gsd / fitted.imagery.gsd < 1.33
+        if sensor or trained is None or not alike:
+            raise
+        return match_bands(scene, fitted.bands, trained, order, frames=frames)
 
 
 def _legend(fitted: Fitted) -> MapLegend:
