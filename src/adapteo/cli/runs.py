@@ -22,12 +22,26 @@ def fit(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a stopped run left off.")] = False,
     no_check: Annotated[bool, typer.Option("--no-check", help="Train even if `adapteo check` finds a FAIL.")] = False,
+    leave_one_out: Annotated[
+        str | None,
+        typer.Option(metavar="BY", help="Of a survey: train once without each scene, date or region; test there."),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the run (default: run/ in the project, or runs/ and the YAML's name)."),
     ] = None,
 ) -> None:
     """Train what a YAML file describes."""
+    if leave_one_out is not None:
+        from adapteo import config as configuration
+        from adapteo import leave_out
+
+        run = configuration.load(config, [*(overrides or ()), *([f"out={out}"] if out else ())])
+        found = leave_out.leave_one_out(
+            run, leave_one_out, train=lambda one: adapteo.fit(one, resume=resume, check=not no_check)
+        )
+        found.render()
+        return
     adapteo.fit(config, *(overrides or ()), *([f"out={out}"] if out else ()), resume=resume, check=not no_check)
 
 
