@@ -30,8 +30,9 @@ def polygons(
     """Write the patches of a class map as a GeoPackage with the columns code, class and area_ha.
 
     What has no class (nodata) becomes no polygon, and polygons neither overlap nor leave gaps, simplified or not.
-    The map is read in strips; in memory are its polygons: about 1 kB for each, and 40 bytes for each of their corners,
-    half of them before `minimum_area` has taken the small ones away.
+    The map is read in strips of two million pixels. In memory are the polygons, several times: 5.5 GB at the most for
+    a map of 20,000 x 20,000 pixels that has 120,000 of them with 50 million corners, 0.7 GB before they are drawn. With
+    `simplify` all corners of pixels on the borders come on top.
 
     Args:
         map_file: GeoTIFF with one band of class codes; the names of classes are its tags ``CLASS_0`` …, colours its
