@@ -15,6 +15,7 @@ from adapteo.data.loader import Loader, Reading
 from adapteo.data.statistics import statistics
 from adapteo.errors import ConfigError, DataError
 from adapteo.model import Model, features
+from adapteo.vit import set_memory
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -102,6 +103,7 @@ def adapt_model(model: Model, run: Run, classes: Sequence[str]) -> bool:
     before = features(model.backbone)
     torch.manual_seed(run.train.seed)
     adapt(model.backbone, run.method)
+    set_memory(model.backbone, run.train.memory)
     after = features(model.backbone)
     if after == before:
         return False

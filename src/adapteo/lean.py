@@ -1,10 +1,10 @@
 """Exact gradients with less memory: what is cheap to compute again is not kept for the backward pass.
 
 Autograd keeps every tensor that a gradient may need. In a transformer block with adapters that is 16 times the block's
-input (D numbers per token): the inputs of the norms (2), their outputs (2), q, k, v (3), the attention's output (1), the
-MLP's hidden layer before and after its activation (8). The norms' outputs and the activation cost a pass over memory to
-compute again, so that 10 D need to be kept (`normed_linears`, `normed_branch`). Computing the hidden layer again as well
-costs a third of the forward pass and leaves 6 D; computing half a block again leaves its input alone (`recomputed`).
+input (D numbers per token): the inputs of the norms (2), their outputs (2), q, k, v (3), the attention's output (1),
+the MLP's hidden layer before and after its activation (8). Norms and activation cost one pass over memory to compute
+again, and 10 D are left (`normed_linears`, `normed_branch`). Computing the hidden layer and the attention again as
+well, for two thirds of a forward pass, leaves the inputs of the norms alone: 2 D.
 
 For a linear with a low-rank term, y = W x + b + s B A x, and its gradient dy:
 
@@ -110,8 +110,8 @@ def normed_branch(
 ) -> Tensor | None:
     """Half a transformer block: ``last(combine(*(f(norm(x)) for f in hidden)))``, ``(..., in)`` to ``(..., out)``.
 
-    For backward `x` is kept, and with `keep_hidden` the outputs of the hidden linears. An MLP combines by its activation;
-    attention combines q, k and v.
+    For backward `x` is kept, and with `keep_hidden` the outputs of the hidden linears. An MLP combines by its
+    activation; attention combines q, k and v.
 
     Args:
         x: ``(..., in)``.
@@ -172,7 +172,7 @@ class _NormedLinears(Function):
         x, gamma, beta, *tensors = ctx.saved_tensors
         inner = _Inner(ctx, x, gamma, beta)
         parts, needs = _grouped(tensors, ctx.scales), _fours(ctx.needs_input_grad[5:])
-        d_rows, found = None, []
+        d_rows, found = None, list[Tensor | None]()
         for dy, part, need in zip(grads, parts, needs, strict=True):
             if dy is None:
                 found += [None] * 4
@@ -223,11 +223,11 @@ class _NormedBranch(Function):
         d_combined, of_last = _backward(
             grad.flatten(0, -2), ctx.autocast.cast(combined.detach().flatten(0, -2)), last, (deeper, *last_need), None
         )
-        if not deeper:
+        if d_combined is None:
             return (None,) * 7 + (None,) * (4 * len(firsts)) + tuple(of_last)
         d_hidden = torch.autograd.grad(combined, leaves, d_combined.view(combined.shape).to(combined.dtype))
         del combined, leaves, d_combined
-        d_rows, found = None, []
+        d_rows, found = None, list[Tensor | None]()
         for dy, part, need in zip(d_hidden, firsts, first_needs, strict=True):
             d_rows, of_part = _backward(dy.flatten(0, -2), inner.rows, part, (inner.wanted, *need), d_rows)
             found += of_part
@@ -273,11 +273,11 @@ class _Inner:
         """Gradients of x, gamma and beta, and None for the rule."""
         found: list[Tensor | None] = [None, None, None]
         if d_rows is not None and self.wanted:
-            asked = [i for i, need in enumerate(self.needs) if need]
-            grad = d_rows.view(self._out.shape).to(self._out.dtype)
-            for i, each in zip(
-                asked, torch.autograd.grad(self._out, [self._leaves[i] for i in asked], grad), strict=True
-            ):
+            asked = [(i, leaf) for i, leaf in enumerate(self._leaves) if leaf is not None and self.needs[i]]
+            of_asked = torch.autograd.grad(
+                self._out, [leaf for _, leaf in asked], d_rows.view(self._out.shape).to(self._out.dtype)
+            )
+            for (i, _), each in zip(asked, of_asked, strict=True):
                 found[i] = each
         return found[0], found[1], found[2], None
 
@@ -334,7 +334,8 @@ def _flat(parts: Sequence[Affine]) -> tuple[list[Tensor | None], tuple[float, ..
 
 
 def _grouped(tensors: Sequence[Tensor | None], scales: Sequence[float]) -> list[Affine]:
-    return [Affine(*four, scale) for four, scale in zip(_fours(tensors), scales, strict=True)]  # type: ignore[arg-type]
+    fours = zip(_fours(tensors), scales, strict=True)
+    return [Affine(weight, bias, down, up, scale) for (weight, bias, down, up), scale in fours]
 
 
 def _fours(values: Sequence[Any]) -> list[tuple[Any, ...]]:

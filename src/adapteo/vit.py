@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapteo.lean import Affine, Memory, normed_linears, normed_branch, recomputed
+from adapteo.lean import Affine, Memory, normed_branch, normed_linears, recomputed
 
 ROLES = ("q", "k", "v", "proj", "fc1", "fc2", "gate")
 
