@@ -79,7 +79,7 @@ def _metadata(level, offset, day):
   <n1:General_Info>
     <Product_Info>
       <PRODUCT_START_TIME>{start}</PRODUCT_START_TIME>
-      <PROCESSING_BASELINE>{"05.09" if offset is not None else "05.09"}</PROCESSING_BASELINE>
+      <PROCESSING_BASELINE>{"05.09" if offset is not None else "02.14"}</PROCESSING_BASELINE>
       <Datatake><DATATAKE_SENSING_START>{start}</DATATAKE_SENSING_START></Datatake>
     </Product_Info>
     <Product_Image_Characteristics>

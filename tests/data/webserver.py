@@ -40,7 +40,11 @@ def serving():
             if web.codes or content is None:
                 self.send_error(web.codes.pop(0) if web.codes else 404)
                 return
-            start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1]) if wanted and web.ranges else 0
+            asked = re.fullmatch(r"bytes=(\d+)-(\d*)", wanted) if wanted and web.ranges else None
+            start = int(asked[1]) if asked else 0
+            if asked and asked[2]:  # as GDAL asks
+                self._send_part(content, start, int(asked[2]) + 1)
+                return
             if start and start >= len(content):
                 self.send_error(416)
                 return
@@ -53,6 +57,23 @@ def serving():
                 web.breaks -= 1
                 sent = sent[: len(sent) // 2]
             self.wfile.write(sent)
+
+        def _send_part(self, content, start, end):
+            part = content[start:end]
+            self.send_response(206)
+            self.send_header("Content-Length", str(len(part)))
+            self.send_header("Content-Range", f"bytes {start}-{start + len(part) - 1}/{len(content)}")
+            self.end_headers()
+            self.wfile.write(part)
+
+        def do_HEAD(self):
+            web.asked.append((self.path, None))
+            content = web.files.get(self.path)
+            self.send_response(404 if content is None else 200)
+            if content is not None:
+                self.send_header("Content-Length", str(len(content)))
+                self.send_header("Accept-Ranges", "bytes")
+            self.end_headers()
 
         def log_message(self, *args):
             pass

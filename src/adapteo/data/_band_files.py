@@ -15,6 +15,10 @@ _RESOLUTION = re.compile(r"[._-]\d{2,3}m$", re.IGNORECASE)
 _QUANTITY = re.compile(r"^(?:(.*)[._-])?((?:SR|ST)_B\d{1,2})$", re.IGNORECASE)
 _LAST = re.compile(r"^(?:(.*)[._-])?([^._-]+)$")
 _TILE = re.compile(r"(?:^|[._-])T?(\d{2}[C-HJ-NP-X][A-HJ-NP-Z][A-HJ-NP-V])(?:[._-]|$)")
+_LAYER = re.compile(
+    r"(?:^|[._-])(?:Fmask|[SV][AZ]A|SCL|TCI|AOT|WVP|PVI|visual|thumbnail|(?:SR_)?QA_[A-Z]+|ST_[A-Z]{2,})(?:[._-]\d\dm)?$",
+    re.IGNORECASE,
+)
 _ORDERED = re.compile(r"^B(\d{1,2})(A?)$", re.IGNORECASE)
 
 
@@ -29,6 +33,11 @@ def split_name(stem: str) -> tuple[str, str] | None:
         if found and _known(found[2]):
             return found[1] or "", found[2]
     return None
+
+
+def is_layer(stem: str) -> bool:
+    """Whether a file is what products have beside their bands: quality, angles, pictures."""
+    return _LAYER.search(stem) is not None
 
 
 @lru_cache(maxsize=4096)

@@ -166,7 +166,9 @@ def _with_units(source: Source, wanted: Wanted) -> Source:
 def _alike(sources: Sequence[Source], wanted: Wanted) -> list[Source]:
     """The same bands in the same order in all: those of the user, else those of the first scene that names them."""
     first = next((source for source in sources if any(source.names)), sources[0])
-    names = select(first, wanted.bands, wanted.sensor).names if wanted.bands else first.names
+    chosen = select(first, wanted.bands, wanted.sensor) if wanted.bands else first
+    names = chosen.names
+    first = first if first.kind == "file" else chosen  # names in one file are its own, whatever the user calls them
     out = []
     for source in sources:
         if wanted.bands and source.kind != "file":

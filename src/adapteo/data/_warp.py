@@ -28,6 +28,7 @@ from adapteo.errors import DataError
 
 _MARGIN = 3  # source pixels around what a window covers: the kernel reaches one, rounding another
 _EDGE = 17  # points per side of a window whose place in the source is computed
+_FINER = 1.05  # pixels of a file along one of the grid from which on several are averaged
 _SAME = 0.01  # of a pixel: grids that differ by less are one
 _REMOTE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_HTTP_TIMEOUT": "60", "GDAL_HTTP_MAX_RETRY": "3"}
 
@@ -259,14 +260,14 @@ class _Piece:
         self._without_missing(bands, stored)
         place, target = _corner(own.transform, top, left), _corner(self.grid.transform, row, col)
         # Given, since the warper else derives it from each window anew, and neighbours would not fit.
-        fraction = 1.0 if self.ratio() < 1.05 else 1 / self.ratio()
+        across, down = self._fractions()
         for source, values in zip(stored, out, strict=True):
             if np.isnan(source).all():
                 continue
             reproject(
                 source, values, src_transform=place, src_crs=CRS.from_wkt(own.crs), src_nodata=np.nan,
                 dst_transform=target, dst_crs=CRS.from_wkt(self.grid.crs), dst_nodata=np.nan,
-                resampling=Resampling.bilinear, tolerance=0, XSCALE=fraction, YSCALE=fraction,
+                resampling=Resampling.bilinear, tolerance=0, XSCALE=across, YSCALE=down,
             )  # fmt: skip
 
     def _covered(self, window: tuple[int, int, int, int]) -> tuple[int, int, int, int] | None:
@@ -275,25 +276,39 @@ class _Piece:
         assert own is not None
         row, col, height, width = window
         rows, cols = np.meshgrid(np.linspace(row, row + height, _EDGE), np.linspace(col, col + width, _EDGE))
-        assert own.transform is not None
-        assert self.grid.transform is not None
-        pixels = np.stack([cols.ravel(), rows.ravel(), np.ones(rows.size)])
-        x, y, _ = _matrix(self.grid.transform) @ pixels
-        if own.crs != self.grid.crs:
-            x, y = (
-                np.array(axis)
-                for axis in transform_points(CRS.from_wkt(self.grid.crs), CRS.from_wkt(own.crs), x.tolist(), y.tolist())
-            )
-        known = np.isfinite(x) & np.isfinite(y)
-        if not known.any():
+        at_col, at_row = self._pixels_of(cols.ravel(), rows.ravel())
+        if not at_col.size:
             return None
-        places = np.stack([x[known], y[known], np.ones(int(known.sum()))])
-        at_col, at_row, _ = np.linalg.inv(_matrix(own.transform)) @ places
         margin = _MARGIN + math.ceil(self.ratio())
         top, left = (max(0, math.floor(axis.min()) - margin) for axis in (at_row, at_col))
         bottom = min(self.scene.height, math.ceil(at_row.max()) + margin)
         right = min(self.scene.width, math.ceil(at_col.max()) + margin)
         return (top, left, bottom, right) if top < bottom and left < right else None
+
+    def _pixels_of(self, cols: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Columns and rows of the file at columns and rows of the grid; without those that have none."""
+        own = self.band.grid
+        assert own is not None
+        assert own.transform is not None
+        assert self.grid.transform is not None
+        x, y, _ = _matrix(self.grid.transform) @ np.stack([cols, rows, np.ones(len(rows))])
+        if own.crs != self.grid.crs:
+            systems = CRS.from_wkt(self.grid.crs), CRS.from_wkt(own.crs)
+            x, y = map(np.array, transform_points(*systems, x.tolist(), y.tolist())[:2])
+        known = np.isfinite(x) & np.isfinite(y)
+        there = np.stack([x[known], y[known], np.ones(int(known.sum()))])
+        at_col, at_row, _ = np.linalg.inv(_matrix(own.transform)) @ there
+        return at_col, at_row
+
+    def _fractions(self) -> tuple[float, float]:
+        """Pixels of the grid along a column and a row of the file, in the middle of the grid; at most 1."""
+        row, col = (n / 2 for n in self.grid.shape)
+        at_col, at_row = self._pixels_of(np.array([col, col + 1, col]), np.array([row, row, row + 1]))
+        if at_col.size < 3:
+            return 1.0, 1.0
+        steps = (math.hypot(axis[1] - axis[0], axis[2] - axis[0]) for axis in (at_col, at_row))
+        across, down = (1.0 if step < _FINER else 1 / step for step in steps)
+        return across, down
 
     def _without_missing(self, bands: Sequence[BandFile], stored: np.ndarray) -> None:
         for band, values in zip(bands, stored, strict=True):

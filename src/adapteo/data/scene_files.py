@@ -16,7 +16,7 @@ from datetime import date
 from pathlib import Path
 
 from adapteo.bands import resolve
-from adapteo.data._band_files import describe, finest_files, split_name
+from adapteo.data._band_files import describe, finest_files, is_layer, split_name
 from adapteo.data._dates import day_in_name
 from adapteo.data._safe import find_safe, metadata_file, read_safe
 from adapteo.data._source import BandFile, Grid, Source, finest, is_remote
@@ -272,6 +272,8 @@ def _described(location: str, singles: dict[str, str], sensor: str | None, deep:
             fix="unpack it, or convert it to GeoTIFF, e.g. with `gdal_translate`",
         )
     stem = path.stem
+    if is_layer(stem):
+        return []
     if split_name(stem) is not None and (is_remote(location) or find_safe(path) or read_header(location).count == 1):
         singles[location] = stem
         return []
