@@ -27,7 +27,7 @@ def main() -> None:
     """Print reading speed and the share of the time that training waits."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        _write_chips(root)
+        write_chips(root)
         run = config.load(
             {
                 "dataset": {
@@ -72,10 +72,11 @@ def _training(run: config.Run, memory: float) -> tuple[float, float]:
     return (source.waited - waited) / seconds, seconds / len(source)
 
 
-def _write_chips(root: Path) -> None:
+def write_chips(root: Path, count: int = CHIPS) -> None:
+    """Write labelled chips with a texture that deflate can compress a little, as it can imagery."""
     random = np.random.default_rng(0)
     place = (10.0, 0.0, 600000.0, 0.0, -10.0, 5700000.0)
-    for i in range(CHIPS):
+    for i in range(count):
         coarse = random.normal(1500, 400, (6, SIDE // 8, SIDE // 8))
         image = coarse.repeat(8, 1).repeat(8, 2) + random.normal(0, 60, (6, SIDE, SIDE))
         write_image(root / f"{i:03d}_image.tif", Raster(image.astype(np.int16), HLS6, -9999, "EPSG:32632", place))

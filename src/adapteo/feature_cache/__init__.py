@@ -7,12 +7,11 @@
 
 Of a frozen backbone the maps that the decoder reads are kept, of one whose last k blocks are trained what the first of
 them sees. Flips and quarter turns are looks of their own, up to 8 per image, stored when they are first drawn.
-`adapteo.model.Boundary` says what is stored, `Shelf` how, and `FeatureLoader` serves it in batches.
+`adapteo.model.Boundary` says what is stored, `adapteo.shelf` how, and `FeatureLoader` serves it in batches.
 """
 
 from adapteo.feature_cache._codes import CODES, Code
 from adapteo.feature_cache._loader import FeatureLoader, Source
 from adapteo.feature_cache._run import with_features
-from adapteo.feature_cache._shelf import Shelf, Shelves
 
-__all__ = ["CODES", "Code", "FeatureLoader", "Shelf", "Shelves", "Source", "with_features"]
+__all__ = ["CODES", "Code", "FeatureLoader", "Source", "with_features"]

@@ -16,8 +16,8 @@ from adapteo.data.augment import dihedral
 from adapteo.data.loader import Loader, collate
 from adapteo.errors import DataError
 from adapteo.feature_cache._codes import CODES, Code
-from adapteo.feature_cache._shelf import NAME, Shelf, Shelves
 from adapteo.model import Boundary, Model, blank
+from adapteo.shelf import NAME, Shelf, Shelves
 
 _FORMAT = "1"
 
@@ -117,7 +117,7 @@ class FeatureLoader(Loader):
         bands, augment, reading = loader.bands, loader.augment, loader.reading
         super().__init__(
             loader.dataset, loader.keys, loader.batch, bands=bands, shuffle=loader.shuffle, augment=augment,
-            part=loader.part, reading=reading, drop_last=loader.drop_last,
+            part=loader.part, reading=reading, drop_last=loader.drop_last, weights=loader.weights,
         )  # fmt: skip
         self.source, self.autocast, self._note = source, autocast, note
         with autocast():

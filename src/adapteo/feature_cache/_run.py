@@ -9,8 +9,8 @@ from adapteo.config import FeatureCaching, Run, name_of
 from adapteo.data._cache import cache_folder
 from adapteo.data.loader import Loader
 from adapteo.feature_cache._loader import FeatureLoader, Source
-from adapteo.feature_cache._shelf import Shelves
 from adapteo.model import Model, boundary
+from adapteo.shelf import Shelves
 
 
 def with_features(

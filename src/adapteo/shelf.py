@@ -92,7 +92,7 @@ class Shelf:
         self.shelves, self.key, self.row, self.about = shelves, key, row, about
         self._stamp, self._seen = b"", (0, 0, 0)
         self._slots: dict[bytes, int] = {}
-        self._sums = np.zeros(0, np.uint32)
+        self._sums: list[int] = []
         self._trusted: set[int] = set()
         self._values: np.memmap | None = None
         self._images: set[bytes] = set()
@@ -205,31 +205,32 @@ class Shelf:
 
     def _forget(self) -> None:
         self._stamp, self._seen, self._values = b"", (0, 0, 0), None
-        self._slots, self._images, self._trusted = {}, set(), set()
+        self._slots, self._sums, self._images, self._trusted = {}, [], set(), set()
 
     def _load(self, state: tuple[int, int, int]) -> None:
         """Read the index and map the values; the files' lock is held."""
         if state == (0, 0, 0):
             self._forget()
             return
-        written = self._file(".index").read_bytes()
-        stamp, count = written[:NAME], (len(written) - NAME) // _RECORD.itemsize
-        if len(stamp) < NAME:  # killed while it was made
-            self._forget()
-            return
-        if stamp != self._stamp:
-            self._forget()
-        records = np.frombuffer(written, _RECORD, max(count, 0), NAME)
+        with self._file(".index").open("rb") as file:
+            stamp = file.read(NAME)
+            if len(stamp) < NAME:  # killed while it was made
+                self._forget()
+                return
+            if stamp != self._stamp:
+                self._forget()
+            file.seek(NAME + len(self._sums) * _RECORD.itemsize)
+            written = file.read()
         present = self._file(".values").stat().st_size // self.row
-        count = min(count, present)
-        known = 0 if self._values is None else len(self._values)
-        for slot in range(known, count):
-            name = records["name"][slot].tobytes()
-            self._slots[name] = slot
+        count = min(len(written) // _RECORD.itemsize, present - len(self._sums))
+        for record in np.frombuffer(written, _RECORD, max(count, 0)):
+            name = record["name"].tobytes()
+            self._slots[name] = len(self._sums)
             self._images.add(name[: NAME // 2])
-        self._sums, self._stamp, self._seen = records["sum"].copy(), stamp, state
-        if count:
-            self._values = np.memmap(self._file(".values"), np.uint8, "r", shape=(count, self.row))
+            self._sums.append(int(record["sum"]))
+        self._stamp, self._seen = stamp, state
+        if self._sums:
+            self._values = np.memmap(self._file(".values"), np.uint8, "r", shape=(len(self._sums), self.row))
 
     def _file(self, suffix: str) -> Path:
         return self.shelves.folder / (self.key + suffix)

@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from adapteo.feature_cache import Shelf, Shelves
+from adapteo.shelf import Shelf, Shelves
 
 ROW = 4096
 
