@@ -42,4 +42,10 @@ def test_a_backbone_that_misses_most_of_its_bands_warns(tmp_path):
     made.labels(tmp_path / "labels.gpkg")
     finding = made.only(made.config(tmp_path), "bands")
     assert finding.level == "WARN"
-    assert "6 bands, 2 of them are here" in finding.problem
+    assert "6 such bands, 2 of them are here" in finding.problem
+
+
+def test_one_sensor_of_a_backbone_of_several_sensors_will_do(tmp_path):
+    made.scene(tmp_path / "scenes/a.tif", -made.ground(means=(1000, 1700)), names=("vv", "vh"))
+    made.labels(tmp_path / "labels.gpkg")
+    assert made.only(made.config(tmp_path, "terramind", scale=0.01), "bands").level == "OK"

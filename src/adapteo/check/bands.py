@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 
-from adapteo.bands import resolve
+from adapteo.bands import BY_NAME, resolve
 from adapteo.check._findings import Check, Finding, number, some
 from adapteo.check._view import View
 from adapteo.errors import ConfigError
@@ -113,11 +113,13 @@ def _against_backbone(view: View) -> Iterator[Finding]:
             f"name the files' bands with `band_names`, or choose another backbone; it knows {', '.join(known.bands)}",
         )  # fmt: skip
         return
-    absent = [band for band in known.bands if band not in view.bands]
-    if taken and len(taken) < len(known.bands) / 2:
+    sensed = {BY_NAME[band].kind for band in taken}  # a backbone of several sensors does well with one of them
+    wanted = [band for band in known.bands if BY_NAME[band].kind in sensed]
+    absent = [band for band in wanted if band not in view.bands]
+    if taken and len(taken) < len(wanted) / 2:
         yield Finding(
             "WARN", _NAME, "",
-            f"{known.title} was pre-trained on {len(known.bands)} bands, {len(taken)} of them are here",
+            f"{known.title} was pre-trained on {len(wanted)} such bands, {len(taken)} of them are here",
             f"it does without {some(absent, 6)}, and is less sure of what it sees",
             "add the bands to the files, or take a backbone with fewer: `adapteo list backbones`",
         )  # fmt: skip
