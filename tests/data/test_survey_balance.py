@@ -1,6 +1,7 @@
 """Windows that are seen more or less often."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from adapteo.contracts import Dataset, Sample
 from adapteo.data._survey_balance import CAP, seen_shares, window_weights
 from adapteo.data.loader import Loader, Reading
+from adapteo.feature_cache import FeatureLoader
 
 
 def pure(*numbers):
@@ -125,3 +127,10 @@ def test_weights_that_mean_nothing_are_refused(weights):
         loader(weights=weights)
     with pytest.raises(ValueError, match="seed"):
         loader(shuffle=None)
+
+
+def test_a_loader_of_stored_features_keeps_the_order():
+    nothing_stored = SimpleNamespace(shelves=lambda *given: [], size=(1, 1))
+    made = FeatureLoader(loader(), nothing_stored, None)
+    for epoch in range(3):
+        np.testing.assert_array_equal(made.order(epoch), loader().order(epoch))
