@@ -375,3 +375,15 @@ def test_dates_of_one_place(here):
     assert found.frames == 3
     assert found.read(found.split("train")[0]).image.shape[0] == 3
     assert all(model.entry.frames >= 3 for model in (started.model, *started.others))
+
+
+def test_values_below_zero_are_no_class(here):
+    path = write_scene(here / "scenes/a.tif")
+    with rasterio.open(path) as scene:
+        options = {**scene.profile, "count": 1, "dtype": "int16"}
+    (here / "masks").mkdir()
+    with rasterio.open(here / "masks/a.tif", "w", **options) as file:
+        file.write(np.arange(96, dtype=np.int16).repeat(96).reshape(1, 96, 96) // 24 - 1)
+    found = dataset(start(here, labels=["masks"]))
+    assert found.classes == ("0", "1", "2")
+    assert found.ignore_values == (-1, 255)

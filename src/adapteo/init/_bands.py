@@ -101,7 +101,8 @@ def _sensor_of(found: Found) -> tuple[str | None, str]:
     if found.source.product and found.source.sensor:
         return found.source.sensor, "the product"
     said = " ".join(found.tags[key] for key in _TAGS if key in found.tags)
-    for text, where in ((said, "the files' tags"), (found.scene.path.stem, "the file names")):
+    path = found.scene.path
+    for text, where in ((said, "the files' tags"), (path.stem, "the file names"), (path.parent.name, "their folder")):
         for sensor, pattern in _IN_NAMES:
             if re.search(pattern, text, re.IGNORECASE):
                 return sensor, where
@@ -185,12 +186,12 @@ def _question(first: Found) -> ConfigError:
     count = len(first.scene.names)
     called = [name for name in first.scene.names if name]
     said = f" (it calls them {', '.join(called)})" if len(called) == count else ""
-    with np.errstate(all="ignore"):
-        medians = [f"{np.median(band[~np.isnan(band)]) if (~np.isnan(band)).any() else np.nan:.4g}"
-                   for band in first.values]  # fmt: skip
-    example = ",".join(_BY_COUNT.get(count, ("blue", "green", "red", "…")))
+    valid = [band[~np.isnan(band)] for band in first.values]
+    medians = [float(np.median(band)) if band.size else float("nan") for band in valid]
+    usual = ("vv", "vh") if count == 2 and max(medians) < 0 else _BY_COUNT.get(count, ("blue", "green", "red", "…"))
+    shown = ", ".join(f"{median:.4g}" for median in medians[:13])
     return ConfigError(
-        f"{first.scene.path} has {count} bands and does not say which{said}; medians: {', '.join(medians[:13])}",
+        f"{first.scene.path} has {count} bands and does not say which{said}; medians: {shown}",
         allowed=[band.name for band in BANDS],
-        fix=f"name all {count} in the file's order, e.g. --bands {example}   (names such as B5 need --sensor as well)",
+        fix=f"name all {count} in the file's order, e.g. --bands {','.join(usual)}   (names like B5: and --sensor)",
     )

@@ -116,7 +116,8 @@ def init(request: Request) -> Started:
         line_width=request.line_width,
     )
     model, others = choose(bands.names, bands.sensor, scenes[0].scene.gsd, request.frames, request.backbone)
-    survey = _sized(_survey(places, bands, values, labels, request.frames), model)
+    survey = _survey(places, bands, values, labels, request.frames)
+    survey = _sized(_without_negatives(survey) if labels.masks else survey, model)
     if labels.masks:
         labels = _counted(labels, survey)
     counts = [count for count in (labels.classes or {}).values() if count]
@@ -158,6 +159,15 @@ def _survey(places: Places, bands: Bands, values: Values, labels: LabelFacts, fr
         point_radius=labels.point_radius,
         line_width=labels.line_width,
     )
+
+
+def _without_negatives(survey: Survey) -> Survey:
+    """Values of masks below 0 mean that nobody knows, unless the file names them."""
+    read = survey.labels_read
+    assert isinstance(read, MaskLabels), "as `are_masks` said"
+    named = {value for mask in read.masks for value in mask.names}
+    below = tuple(value for value in read.values if value < 0 and value not in named)
+    return replace(survey, ignore_values=(*below, 255)) if below else survey
 
 
 def _single(items: tuple[str, ...]) -> str | tuple[str, ...]:
@@ -242,6 +252,7 @@ def _dataset(places: Places, survey: Survey, bands: Bands, values: Values, label
         (Line("labels", survey.labels, masks if labels.masks else ""), None),
         (Line("layer", labels.layer), None),
         (Line("class_column", labels.class_column, ", ".join(labels.classes or ())), ""),
+        (Line("ignore_values", survey.ignore_values, "of the masks: no class"), None),
         (Line("band_names", bands.written, bands.why), ()),
         (Line("sensor", survey.sensor, bands.why), None),
         (Line("scale", values.scale, why_scale), None),
