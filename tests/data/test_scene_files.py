@@ -312,3 +312,16 @@ def test_dates_in_several_sources(tmp_path):
     sources = discover(["*"], tmp_path)
     with open_sources(sources, ["red"]) as reader:
         assert reader.count == 2
+
+
+def test_real_scenes(shared_data):
+    found = discover(["scenes", "terramind_examples/S2L2A"], shared_data)
+    assert [(source.name[:7], len(source.bands), source.shape) for source in found[:2]] == [
+        ("ftw_aus", 8, (379, 578)), ("s2_leip", 8, (206, 154))
+    ]  # fmt: skip
+    assert [(len(source.bands), source.shape, source.gsd) for source in found[2:]] == [(12, (224, 224), 10)] * 5
+    for source in found:
+        assert np.isfinite(read(source)).any(axis=(1, 2)).all()
+    # Austria, in the next zone, has nothing to show in Leipzig.
+    with open_source(found[0], grid=found[1].grid) as reader:
+        assert np.isnan(reader.read(0, 0, 206, 154)).all()
