@@ -65,7 +65,7 @@ class Survey(Dataset):
         point_radius: pixels around a point that its class covers; 0 for the pixel that it lies in.
         line_width: metres on the ground that lines are wide; null for one pixel.
         balance: see training windows of rare "classes", of small "scenes", or of "both" more often, at most 10 times as
-            often as the mean; null for each once per epoch.
+            often as the mean; null for each once per epoch. The head start sees each once.
         splits: see `adapteo.data._survey_splits.SurveySplits`; by default blocks as large as the distance within which
             labels resemble each other, which is measured.
     """
