@@ -18,13 +18,14 @@ from rasterio.windows import Window
 
 from adapteo.data._layout import TILE, Box, Grid, Layout, category_names, cog_options, sidecar, virtual_map
 from adapteo.data._map_pieces import Pieces, check, open_pieces
-from adapteo.data.raster import Scene, writing
+from adapteo.data.raster import Scene, block_cache, writing
 from adapteo.errors import DataError
 from adapteo.files import replacing, unwritable
 
 __all__ = ["TILE", "Box", "Grid", "Layout", "Pieces", "fingerprint_of", "grid_of", "open_maps"]
 _FINGERPRINT = "ADAPTEO_FINGERPRINT"
 _PICTURE = 512  # side of the small picture from which a style takes the range of values
+_CACHE = 16 * 2**20  # bytes of decoded blocks while pieces are put together, which goes row by row
 _OPEN_PIECES = 64  # files that GDAL keeps open; it would take 450, each with some memory
 
 
@@ -92,7 +93,7 @@ def _put_together(pieces: Pieces, number: int, layout: Layout, grid: Grid) -> Pa
     virtual, made = folder / f"map-{number}.vrt", folder / f"cog-{number}.tif"
     sources = [(pieces.file(i, number).name, box) for i, box in enumerate(pieces.boxes)]
     virtual.write_text(virtual_map(layout, grid, sources), encoding="utf-8")
-    with rasterio.Env(GDAL_MAX_DATASET_POOL_SIZE=_OPEN_PIECES):
+    with block_cache(_CACHE), rasterio.Env(GDAL_MAX_DATASET_POOL_SIZE=_OPEN_PIECES):
         rasterio.shutil.copy(virtual, made, driver="COG", **cog_options(layout))
     with rasterio.open(made) as file:
         for i in range(len(pieces.boxes)):
