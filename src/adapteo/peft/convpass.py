@@ -70,7 +70,7 @@ class Convpass(Method):
         parameters="2 (2 n D + 9 n² + 2 n + D) per block: 0.33 M for a ViT-B with n = 8",
         cost="2/3 of full fine-tuning's arithmetic and a little more; costs time in prediction too",
         use="dense tasks with few labels: neighbouring patches speak to each other",
-        evidence="best of its time on VTAB-1k (arXiv 2207.07039, abstract)",
+        evidence="above modules made for language on VTAB-1k (arXiv 2207.07039, abstract)",
     )
 
     def __post_init__(self) -> None:

@@ -26,7 +26,7 @@ class Norm(Method):
     facts = Facts(
         family="selective",
         parameters="scales and shifts of norms: 4 D per block and 2 D",
-        cost="2/3 of full fine-tuning's arithmetic; keeps the inputs of norms only",
+        cost="2/3 of full fine-tuning's arithmetic; activations without the inputs of linears",
         use="a cheap look at how far the imagery is from pre-training; with BatchNorm, new statistics",
         evidence="0.000 in HF peft's benchmark on mathematics: too little to learn a new skill",
     )

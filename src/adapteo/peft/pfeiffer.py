@@ -33,7 +33,7 @@ class Pfeiffer(OnLinears):
         parameters="2 n D + n + D per block: 1.19 M for a ViT-B with n = 64",
         cost="2/3 of full fine-tuning's arithmetic and a little more; costs time in prediction too",
         use="as Houlsby with half of it; LoRA merges",
-        evidence="as good as Houlsby's at half the size (arXiv 2005.00247)",
+        evidence="the placement that a search over architectures found (arXiv 2005.00247)",
     )
 
     def __post_init__(self) -> None:
