@@ -54,7 +54,7 @@ class AdaptFormer(Method):
         parameters="2 n D + n + D per block: 1.19 M for a ViT-B with n = 64",
         cost="2/3 of full fine-tuning's arithmetic and a little more; costs time in prediction too",
         use="the first adapter to try where low-rank terms do not suffice",
-        evidence="10 % and 19 % above full fine-tuning on SSv2 and HMDB51, 1.5 % more parameters (arXiv 2205.13535, abstract)",
+        evidence="10 % and 19 % above full fine-tuning on SSv2 and HMDB51 (arXiv 2205.13535, abstract)",
     )
 
     def __post_init__(self) -> None:
