@@ -43,7 +43,9 @@ def main() -> None:
         bare = _rate(lambda: [read_raster(path, masked=False) for path in paths], CHIPS)
         print(f"bare rasterio reads, one thread                {bare:6.0f} chips/s   (1.00)")
         for workers in (0, 1, 2):
-            ours = Loader(run.dataset, run.dataset.split("train"), BATCH, reading=Reading(workers, memory=0.0))
+            ours = Loader(
+                run.dataset, run.dataset.split("train"), BATCH, reading=Reading(workers, memory=0.0, disk=0.0)
+            )
             rate = _rate(lambda ours=ours: list(ours.epoch(0)), len(ours.keys))
             print(f"loader with masks and scaling, {workers} threads        {rate:6.0f} chips/s   ({rate / bare:.2f})")
         for label, memory in (("read each time", 0.0), ("kept in memory", 1.0)):
@@ -59,7 +61,7 @@ def _training(run: config.Run, memory: float) -> tuple[float, float]:
     frozen_in_eval(model)
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
     source = loader(run, "train", assembled.bands, shuffled=True)
-    source.reading = Reading(run.train.workers, memory=memory)
+    source.reading = Reading(run.train.workers, memory=memory, disk=0.0)
     for epoch in range(2):
         waited, began = source.waited, time.perf_counter()
         for batch in source.epoch(epoch):

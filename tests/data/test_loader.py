@@ -144,7 +144,7 @@ def test_what_fits_is_read_once():
         for number in range(3):
             list(loader.epoch(number))
         assert sorted(READ) == sorted(KEYS)
-    loader = Loader(Made(), KEYS, 4, reading=Reading(memory=1e-6))
+    loader = Loader(Made(), KEYS, 4, reading=Reading(memory=1e-6, disk=0.0))
     READ.clear()
     for number in range(3):
         list(loader.epoch(number))

@@ -156,7 +156,7 @@ class Folder(Dataset):
         settings = (self._encoding, self.task, self._table)
         digest.update(repr(settings).encode())
         for chip in self._chips.values():
-            digest.update(f"{chip.key}\0{chip.label}\0{chip.offset}".encode())
+            digest.update(f"{chip.key}\0{chip.label}\0{chip.offset}\0{chip.latlon}\0{chip.dates}".encode())
             for path in (*chip.images, *([chip.mask] if chip.mask else [])):
                 stat = path.stat() if path.exists() else None
                 digest.update(f"{path.name}\0{stat and (stat.st_size, stat.st_mtime_ns)}\n".encode())

@@ -13,14 +13,17 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
-from threading import Event
+from threading import Event, Lock
 
 import numpy as np
 import torch
 
 from adapteo.contracts import IGNORE, Batch, Dataset, Sample
+from adapteo.data._cache import cache_folder
+from adapteo.data._chip_store import ChipStore, chip_shelves
 from adapteo.data.augment import Augment
 from adapteo.errors import DataError
+from adapteo.shelf import Shelves
 
 BLANK = ""
 """Key of what a process gets when a last batch has fewer samples than there are processes: an image without labels,
@@ -36,11 +39,20 @@ class Reading:
         workers: threads; 0 reads when asked.
         ahead: batches that are prepared in advance.
         memory: GiB for decoded samples; a split that fits is read once. None for ``$ADAPTEO_MEMORY`` or 1.
+        disk: GiB in the cache folder for decoded samples of splits that do not fit into memory; those that were not
+            used for the longest time make room. None for ``$ADAPTEO_DISK`` or 10; 0 for none.
     """
 
     workers: int = 2
     ahead: int = 2
     memory: float | None = None
+    disk: float | None = None
+
+    @property
+    def shelves(self) -> Shelves | None:
+        """Where decoded samples are kept on disk."""
+        given = float(os.environ.get("ADAPTEO_DISK", "10")) if self.disk is None else self.disk
+        return chip_shelves(cache_folder(), given * _GIB) if given > 0 else None
 
     @property
     def budget(self) -> float:
@@ -99,6 +111,8 @@ class Loader:
         self.waited = 0.0
         self._kept: dict[int, Sample] = {}
         self._keep: bool | None = None  # not known before the first sample
+        self._chips: ChipStore | None = None
+        self._deciding = Lock()
 
     def __len__(self) -> int:
         """Batches per epoch, the same for every process; the last one may be smaller."""
@@ -174,14 +188,35 @@ class Loader:
     def _sample(self, position: int, epoch: int) -> Sample:
         sample = self._kept.get(position)
         if sample is None:
-            sample = self.dataset.read(self.keys[position], self.bands)
-            if self._keep is None:
-                self._keep = _bytes(sample) * len(self.keys) <= self.reading.budget
+            sample = self._decoded(self.keys[position])
             if self._keep:
                 self._kept[position] = sample
         if self.augment is None or self.shuffle is None:
             return sample
         return self.augment(sample, self.shuffle, epoch, position)
+
+    def _decoded(self, key: str) -> Sample:
+        """Read a sample, from the disk's store where it is there."""
+        with self._deciding:
+            if self._keep is None:
+                return self._first(key)
+        stored = None if self._chips is None else self._chips.get(key)
+        if stored is not None:
+            return stored
+        sample = self.dataset.read(key, self.bands)
+        if self._chips is not None:
+            self._chips.put(sample)
+        return sample
+
+    def _first(self, key: str) -> Sample:
+        """Read a sample that decides where all are kept."""
+        sample, shelves = self.dataset.read(key, self.bands), self.reading.shelves
+        keep = _bytes(sample) * len(self.keys) <= self.reading.budget
+        if not keep and shelves is not None:
+            self._chips = ChipStore(self.dataset, self.bands, sample, shelves)
+            self._chips.put(sample)
+        self._keep = keep
+        return sample
 
 
 def collate(samples: Sequence[Sample], gsd: float = 10.0) -> Batch:
