@@ -32,8 +32,8 @@ class Fitted:
     def __init__(self, folder, calls):
         self.folder, self.calls = folder, calls
 
-    def test(self, show=False):
-        self.calls.append(("test", self.folder, show))
+    def test(self, show=False, chance=False):
+        self.calls.append(("test", self.folder, show, chance))
 
     def predict(self, scenes, out, *, bands, sensor, scaling, probabilities, mosaic, progress):
         progress.progress(1, 2)
@@ -93,7 +93,8 @@ def test_fit_needs_no_options(calls, flood):
 
 def test_test(calls):
     assert run("test", "runs/flood").exit_code == 0
-    assert calls == [("test", Path("runs/flood"), True)]
+    assert run("test", "runs/flood", "--no-random").exit_code == 0
+    assert calls == [("test", Path("runs/flood"), True, True), ("test", Path("runs/flood"), True, False)]
 
 
 def test_predict(calls):
@@ -218,7 +219,7 @@ def test_debug_goes_anywhere_and_shows_the_traceback(calls, monkeypatch, args):
 
 def test_debug_after_two_dashes_is_an_argument(calls):
     run("test", "--", "--debug")
-    assert calls == [("test", Path("--debug"), True)]
+    assert calls == [("test", Path("--debug"), True, True)]
 
 
 def test_a_mistake_in_the_file_reaches_the_screen(calls, flood):
