@@ -84,12 +84,12 @@ class Shelf:
     Args:
         shelves: where it stands.
         key: says everything that the rows depend on, beside their names.
-        row: bytes per row.
+        size: bytes per row.
         about: for people.
     """
 
-    def __init__(self, shelves: Shelves, key: str, row: int, about: Mapping[str, object]) -> None:
-        self.shelves, self.key, self.row, self.about = shelves, key, row, about
+    def __init__(self, shelves: Shelves, key: str, size: int, about: Mapping[str, object]) -> None:
+        self.shelves, self.key, self.size, self.about = shelves, key, size, about
         self._stamp, self._seen = b"", (0, 0, 0)
         self._slots: dict[bytes, int] = {}
         self._sums: list[int] = []
@@ -110,6 +110,8 @@ class Shelf:
 
     def has(self, name: bytes) -> bool:
         """Whether a row is here, whole."""
+        if self._slots.get(name) in self._trusted:
+            return True
         with self._lock:
             if name not in self._slots:
                 self.refresh()
@@ -124,18 +126,20 @@ class Shelf:
                 self._trusted.add(slot)
             return True
 
-    def read(self, names: Sequence[bytes]) -> np.ndarray:
-        """Copy rows that are here: ``(n, row)``."""
+    def row(self, name: bytes) -> np.ndarray | None:
+        """Map a row, read only; None when it is not here. It stays readable whatever happens to the shelf."""
         with self._lock:
-            assert self._values is not None, "who reads rows has asked for them"
-            return np.asarray(self._values[[self._slots[name] for name in names]])
+            if not self.has(name):
+                return None
+            assert self._values is not None, "rows in the index are mapped"
+            return np.asarray(self._values[self._slots[name]])
 
     def add(self, names: Sequence[bytes], rows: np.ndarray, keep: frozenset[str] = frozenset()) -> bool:
-        """Store rows ``(n, row)``, but those that are here already.
+        """Store rows, but those that are here already.
 
         Args:
             names: of the rows.
-            rows: their bytes.
+            rows: their bytes, ``(n, size)``.
             keep: keys of the shelves that must not make room for this one.
 
         Returns:
@@ -149,8 +153,8 @@ class Shelf:
             with self._lock, FileLock(self._file(".lock")):
                 self.refresh(locked=True)
                 new = [i for i, name in enumerate(names) if name not in self._slots]
-                size = len(new) * (self.row + _RECORD.itemsize) + (0 if self._stamp else NAME)
-                with self.shelves.room(size, keep | {self.key}) as granted:
+                needed = len(new) * (self.size + _RECORD.itemsize) + (0 if self._stamp else NAME)
+                with self.shelves.room(needed, keep | {self.key}) as granted:
                     if granted and new:
                         self._append([names[i] for i in new], np.ascontiguousarray(rows[new]))
                 self.refresh(locked=True)
@@ -166,8 +170,8 @@ class Shelf:
             self._file(".index").write_bytes(secrets.token_bytes(NAME))
         count = (self._file(".index").stat().st_size - NAME) // _RECORD.itemsize
         with self._file(".values").open("r+b") as file:
-            file.truncate(count * self.row)
-            file.seek(count * self.row)
+            file.truncate(count * self.size)
+            file.seek(count * self.size)
             file.write(rows.data)
         records = np.empty(len(names), _RECORD)
         records["name"] = [np.void(name) for name in names]
@@ -221,7 +225,7 @@ class Shelf:
                 self._forget()
             file.seek(NAME + len(self._sums) * _RECORD.itemsize)
             written = file.read()
-        present = self._file(".values").stat().st_size // self.row
+        present = self._file(".values").stat().st_size // self.size
         count = min(len(written) // _RECORD.itemsize, present - len(self._sums))
         for record in np.frombuffer(written, _RECORD, max(count, 0)):
             name = record["name"].tobytes()
@@ -230,7 +234,7 @@ class Shelf:
             self._sums.append(int(record["sum"]))
         self._stamp, self._seen = stamp, state
         if self._sums:
-            self._values = np.memmap(self._file(".values"), np.uint8, "r", shape=(len(self._sums), self.row))
+            self._values = np.memmap(self._file(".values"), np.uint8, "r", shape=(len(self._sums), self.size))
 
     def _file(self, suffix: str) -> Path:
         return self.shelves.folder / (self.key + suffix)

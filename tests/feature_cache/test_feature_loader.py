@@ -1,6 +1,7 @@
 """Training on stored features against training without; what is computed when, and who shares it."""
 
 import contextlib
+import threading
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from adapteo import experiment, headstart
 from adapteo.assembly import adapt_model, assemble, loader
 from adapteo.config import FeatureCaching
 from adapteo.contracts import Method
-from adapteo.data.loader import Reading
+from adapteo.data.loader import Reading, collate
 from adapteo.feature_cache import with_features
 from adapteo.model import Boundary, boundary
 from toy import Toy, other, spell
@@ -229,6 +230,24 @@ def test_beyond_the_limit_features_are_computed_and_it_is_said_once(tmp_path, co
     assert "limit" in said[0]
     assert sum(computed) > len(train.keys)
     assert sum(path.stat().st_size for path in (tmp_path / "small").glob("*.[vi]*")) <= 3000
+
+
+def test_features_that_another_process_removes_are_computed_again(tmp_path, computed):
+    run = spelt(tmp_path, "train.augment=none")
+    model = assembled(run).eval()
+    plain, (train, _) = served(run, model)
+    list(train.epoch(0))
+    samples = train._samples(train.order(1), 1, threading.Event())
+    assert not any(sample.image.size for sample in samples)
+    for path in (tmp_path / "features").iterdir():
+        path.unlink()
+    assert not train._arrays[0][0].has(b"x" * 16), "it takes notice"
+    batch = train._batch(samples, train.order(1), 1)
+    assert sum(computed) == 2 * len(train.keys)
+    one = collate([plain[0]._sample(int(p), 1) for p in train.order(1)])
+    assert torch.equal(one.target, batch.target)
+    with torch.no_grad():
+        torch.testing.assert_close(model(batch), model(one), rtol=1e-4, atol=1e-5)
 
 
 def test_processes_take_their_shares_and_blanks_have_features(tmp_path):

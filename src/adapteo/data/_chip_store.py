@@ -112,10 +112,8 @@ class ChipStore:
 
     def get(self, key: str) -> Sample | None:
         """A sample, or None when it is not here."""
-        name = _name(key)
-        if not self.shelf.has(name):
-            return None
-        return self.form.read(self.shelf.read([name])[0], key, self.dataset.group(key))
+        row = self.shelf.row(_name(key))
+        return None if row is None else self.form.read(row, key, self.dataset.group(key))
 
     def put(self, sample: Sample) -> None:
         """Store a sample, where it fits and there is room."""
@@ -160,9 +158,9 @@ def _whole(image: np.ndarray, scale: tuple[float, float]) -> np.ndarray | None:
 
 def _physical(stored: np.ndarray, scale: tuple[float, float]) -> np.ndarray:
     """The other way, with the same operations in float32 as the readers' own."""
-    image = stored.astype(np.float32)
-    image *= scale[0]
-    image += scale[1]
+    image: np.ndarray = np.multiply(stored, np.float32(scale[0]), dtype=np.float32)
+    if scale[1]:
+        image += np.float32(scale[1])
     if stored.min() == _MISSING:
         image[stored == _MISSING] = np.nan
     return image

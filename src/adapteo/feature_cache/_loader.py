@@ -190,10 +190,18 @@ class FeatureLoader(Loader):
             self._name(replace(sample, key=self.keys[position]), self._element(position, epoch))
             for sample, position in zip(samples, positions, strict=True)
         ]
-        fresh = self._computed({name: s for name, s in zip(names, samples, strict=True) if s.image.size})
+        rows: dict[bytes, list[np.ndarray]] = {}
+        for i, (name, sample) in enumerate(zip(names, samples, strict=True)):
+            found = [] if sample.image.size else [shelf.row(name) for shelf, _, _ in self._arrays]
+            present = [row for row in found if row is not None]
+            if len(present) == len(self._arrays):
+                rows[name] = present
+            elif found:  # another process has made room in the meantime
+                samples[i] = self._again(sample, positions[i], epoch)
+        rows |= self._computed({name: s for name, s in zip(names, samples, strict=True) if name not in rows})
         stored = tuple(
-            code.decode(self._rows(shelf, names, fresh, index), shape)
-            for index, (shelf, code, shape) in enumerate(self._arrays)
+            code.decode(np.stack([rows[name][index] for name in names]), shape)
+            for index, (_, code, shape) in enumerate(self._arrays)
         )
         nothing = np.empty((0, 0, *self.source.size), np.float32)
         return replace(collate([replace(s, image=nothing) for s in samples], self.dataset.gsd), stored=stored)
@@ -224,15 +232,6 @@ class FeatureLoader(Loader):
             self._full = True
             if self._note:
                 self._note(f"features are computed anew each time from here on: {reason}")
-
-    def _rows(
-        self, shelf: Shelf, names: Sequence[bytes], fresh: dict[bytes, list[np.ndarray]], index: int
-    ) -> np.ndarray:
-        here = [name for name in names if name not in fresh]
-        if not fresh:
-            return shelf.read(here)
-        found = dict(zip(here, shelf.read(here), strict=True)) if here else {}
-        return np.stack([fresh[name][index] if name in fresh else found[name] for name in names])
 
 
 def _image(key: str) -> bytes:
