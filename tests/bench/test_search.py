@@ -81,7 +81,7 @@ def test_a_stopped_search_goes_on_as_if_it_had_not_been(trainings, found, tmp_pa
     with pytest.raises(Interrupted):
         search(CELL, again)
     kept = json.loads((again.search_place(CELL) / "trial-05/trial.json").read_text())
-    assert kept == {"rate": whole[5]}, "written before the training, which can then go on"
+    assert kept == {"values": {"rate": whole[5]}}, "written before the training, which can then go on"
     search(CELL, again)
     assert trainings.rates == whole
 
@@ -128,7 +128,7 @@ def test_with_real_trainings(setting):
     rate = search(CELL, searching)
     trials = [json.loads(path.read_text()) for path in searching.search_place(CELL).glob("trial-*/trial.json")]
     assert len(trials) == 2
-    assert rate == min(trials, key=lambda trial: trial["value"])["rate"]
+    assert rate == min(trials, key=lambda trial: trial["value"])["values"]["rate"]
     assert not list(searching.search_place(CELL).rglob("state.pt"))
 
 

@@ -1,0 +1,274 @@
+"""Trials of a search: proposed by Optuna, each kept in a folder of its own, so that a stopped search goes on.
+
+<folder>/trial-00/trial.json    what is tried, written before the training; then what came of it
+                  …             a run's folder, until the trial is finished; then its log, costs and configuration
+
+Tree-structured Parzen estimator (Bergstra et al. 2011). The study is made from the files each time, so a proposal is a
+function of the trials before it, and a search that was killed goes on as if it had not been.
+"""
+
+import csv
+import itertools
+import json
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from adapteo.checkpoint import write_json
+from adapteo.errors import AdaptEOError, ConfigError, DataError, Interrupted, WeightsError
+from adapteo.fitted import CONFIG_FILE, RUN_FILE
+from adapteo.train import LOG_FILE
+
+LOWEST, HIGHEST = 1e-5, 1e-2
+"""Of learning rates: arXiv 2504.17397 ends at 1e-3, which many of its searches reach."""
+COMPLETE, FAILED, PRUNED = "complete", "failed", "pruned"
+_TRIAL_FILE = "trial.json"
+_KEPT = (_TRIAL_FILE, LOG_FILE, RUN_FILE, CONFIG_FILE)
+_SEED = 2504
+_DRAWS, _FAR = 20, 10_000  # draws of a point that was not tried; between their seeds
+_BEFORE_PRUNING = 4  # trials that come to an end before any is ended
+
+Value = str | int | float | bool | None | list[Any]
+Values = Mapping[str, Value]
+Trial = dict[str, Any]
+"""``values``; of a finished one also ``state``, ``seconds``, and ``value`` with other facts or the ``reason`` it failed."""
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` to ``high``, on a logarithmic scale when ``low`` is above 0.
+
+    Attributes:
+        low, high: both belong to it.
+        whole: whole numbers only.
+    """
+
+    low: float
+    high: float
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values."""
+
+    options: tuple[Value, ...]
+
+
+Space = Mapping[str, Range | Choice]
+
+
+class Pruned(AdaptEOError):
+    """A trial was ended early, because others were better at that time.
+
+    Args:
+        course: its value after each epoch, from 0 on.
+    """
+
+    def __init__(self, course: Sequence[float]) -> None:
+        super().__init__(f"ended after epoch {len(course) - 1}: worse than the median of the trials before")
+        self.course = list(course)
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search over a space.
+
+    Attributes:
+        folder: of the trials.
+        space: what may be tried; with fewer points than `count` each of them is tried once.
+        count: most trials.
+        maximise: whether higher values are better.
+    """
+
+    folder: Path
+    space: Space
+    count: int
+    maximise: bool = False
+
+    def run(self, train: Callable[[int, Values, Path], Mapping[str, Any]]) -> list[Trial]:
+        """Try until there are enough trials; those that are finished are read, not repeated.
+
+        Args:
+            train: gets a trial's number, values and folder; returns ``value`` and any other facts. Goes on with what
+                it finds in the folder.
+
+        Raises:
+            ConfigError: Optuna is not installed.
+            AdaptEOError: no trial came to an end.
+            Interrupted: stopped by the user; finished trials, and the state of the one that ran, are saved.
+        """
+        trials: list[Trial] = []
+        for number in range(min(self.count, points(self.space) or self.count)):
+            folder = self.place(number)
+            trial = _read(folder / _TRIAL_FILE)
+            if trial is None or "state" not in trial:
+                values = trial["values"] if trial else self._propose(trials, number)
+                trial = _attempt(values, folder, lambda n=number, v=values, f=folder: train(n, v, f))  # type: ignore[misc]
+            trials.append(trial)
+        return trials
+
+    def best(self, trials: Sequence[Trial]) -> int:
+        """Number of the best trial; of equal values that of the lowest ``loss``, where trials tell, then the first.
+
+        Raises:
+            AdaptEOError: no trial came to an end.
+        """
+        ended = [number for number, trial in enumerate(trials) if trial["state"] == COMPLETE]
+        if not ended:
+            first = trials[0]["reason"]
+            raise AdaptEOError(f"none of {len(trials)} trials came to an end; the first: {first}")
+        sign = -1 if self.maximise else 1
+        return min(ended, key=lambda number: (sign * trials[number]["value"], trials[number].get("loss", 0.0)))
+
+    def place(self, number: int) -> Path:
+        """Folder of a trial."""
+        return self.folder / f"trial-{number:02d}"
+
+    def finished(self) -> list[Trial]:
+        """Trials that have ended, in order, up to the first that has not."""
+        trials = (_read(self.place(number) / _TRIAL_FILE) for number in itertools.count())
+        return list(itertools.takewhile(lambda trial: trial is not None and "state" in trial, trials))  # type: ignore[arg-type]
+
+    def _propose(self, before: Sequence[Trial], number: int) -> Values:
+        """What to try next, which has not been tried."""
+        tried = [trial["values"] for trial in before]
+        count = points(self.space)
+        if count is not None and count <= self.count:
+            return next(values for values in _grid(self.space) if values not in tried)
+        for draw in range(_DRAWS):
+            values = self._draw(before, number + draw * _FAR)
+            if values not in tried:
+                return values
+        return values if count is None else next(values for values in _grid(self.space) if values not in tried)
+
+    def _draw(self, before: Sequence[Trial], number: int) -> Values:
+        optuna = load_optuna()
+        study = self._study(optuna, before, optuna.samplers.TPESampler(seed=_SEED + number))
+        params = study.ask(_distributions(optuna, self.space)).params
+        return {name: _value(part, params[name]) for name, part in self.space.items()}
+
+    def _study(self, optuna: ModuleType, before: Sequence[Trial], sampler: Any) -> Any:
+        """A study of the trials before."""
+        direction = "maximize" if self.maximise else "minimize"
+        study, states = optuna.create_study(sampler=sampler, direction=direction), optuna.trial.TrialState
+        state = {COMPLETE: states.COMPLETE, FAILED: states.FAIL, PRUNED: states.PRUNED}
+        for trial in before:
+            study.add_trial(
+                optuna.trial.create_trial(
+                    params={name: _param(part, trial["values"][name]) for name, part in self.space.items()},
+                    distributions=_distributions(optuna, self.space),
+                    value=trial.get("value") if trial["state"] == COMPLETE else None,
+                    state=state[trial["state"]],
+                    intermediate_values=dict(enumerate(trial.get("course", ()))),
+                )
+            )
+        return study
+
+    def hopeless(self, before: Sequence[Trial], course: Sequence[float], warmup: int) -> bool:
+        """Whether a trial is to be ended: it is worse than the median of those before it at the same epoch.
+
+        Args:
+            before: finished trials, with their ``course``: the value after each epoch, from 0 on.
+            course: of this one, so far.
+            warmup: epochs in which no trial is ended.
+        """
+        optuna = load_optuna()
+        study = self._study(optuna, before, optuna.samplers.RandomSampler(seed=_SEED))
+        running = optuna.trial.create_trial(
+            state=optuna.trial.TrialState.RUNNING, intermediate_values=dict(enumerate(course))
+        )
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=_BEFORE_PRUNING, n_warmup_steps=warmup)
+        return bool(pruner.prune(study, running))
+
+
+def points(space: Space) -> int | None:
+    """Number of points of a space; None when there is no end of them."""
+    if any(isinstance(part, Range) and not part.whole for part in space.values()):
+        return None
+    return math.prod(len(_members(part)) for part in space.values())
+
+
+def course(log: Path, column: str) -> list[float]:
+    """A column of a run's log: one number for each epoch, from 0 on."""
+    with log.open(encoding="utf-8") as file:
+        return [float(row[column]) for row in csv.DictReader(file)]
+
+
+def load_optuna() -> ModuleType:
+    """Import Optuna, and keep it quiet.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        import optuna
+    except ImportError as error:
+        raise ConfigError("the search needs optuna", fix="run: pip install 'adapteo[tune]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    module: ModuleType = optuna
+    return module
+
+
+def _attempt(values: Values, folder: Path, train: Callable[[], Mapping[str, Any]]) -> Trial:
+    """Train, note what came of it, and remove what only going on would need."""
+    trial: Trial = {"values": values}
+    write_json(trial, folder / _TRIAL_FILE)
+    began = time.perf_counter()
+    try:
+        trial |= {**train(), "state": COMPLETE}
+    except (ConfigError, DataError, WeightsError, Interrupted):  # not the fault of what is tried
+        raise
+    except Pruned as error:
+        trial |= {"state": PRUNED, "reason": error.problem, "course": error.course}
+    except AdaptEOError as error:  # the loss is no number any more, or the memory too small
+        trial |= {"state": FAILED, "reason": " ".join(error.problem.split())}
+    trial["seconds"] = time.perf_counter() - began
+    write_json(trial, folder / _TRIAL_FILE)
+    for path in folder.iterdir():
+        if path.name not in _KEPT:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return trial
+
+
+def _distributions(optuna: ModuleType, space: Space) -> dict[str, Any]:
+    """The space in Optuna's terms; choices by their place, as lists are no choices there."""
+    made = {}
+    for name, part in space.items():
+        if isinstance(part, Choice):
+            made[name] = optuna.distributions.CategoricalDistribution(range(len(part.options)))
+        elif part.whole:
+            made[name] = optuna.distributions.IntDistribution(int(part.low), int(part.high), log=part.low > 0)
+        else:
+            made[name] = optuna.distributions.FloatDistribution(part.low, part.high, log=part.low > 0)
+    return made
+
+
+def _value(part: Range | Choice, param: Any) -> Value:
+    return part.options[param] if isinstance(part, Choice) else param
+
+
+def _param(part: Range | Choice, value: Any) -> Any:
+    return part.options.index(value) if isinstance(part, Choice) else value
+
+
+def _grid(space: Space) -> Iterator[Values]:
+    """All points of a space that has an end, the last part changing fastest."""
+    for values in itertools.product(*map(_members, space.values())):
+        yield dict(zip(space, values, strict=True))
+
+
+def _members(part: Range | Choice) -> Sequence[Value]:
+    return part.options if isinstance(part, Choice) else range(int(part.low), int(part.high) + 1)
+
+
+def _read(path: Path) -> Trial | None:
+    if not path.is_file():
+        return None
+    found: Trial = json.loads(path.read_text(encoding="utf-8"))
+    return found
