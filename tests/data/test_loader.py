@@ -167,7 +167,7 @@ def test_an_error_comes_out_as_it_was_and_where_it_belongs(workers):
 
 
 def test_leaving_early_leaves_no_thread_and_reads_little():
-    loader = Loader(Made(seconds=0.01), KEYS * 20, 2, reading=Reading(workers=2, ahead=2, memory=0))
+    loader = Loader(Made(seconds=0.01), KEYS * 20, 2, reading=Reading(workers=2, ahead=2, memory=0, disk=0))
     batches = loader.epoch()
     next(batches)
     batches.close()
