@@ -221,6 +221,27 @@ def test_an_observer_hears_of_everything_and_a_finished_run_is_only_loaded(tmp_p
         experiment.fit(spelt)
 
 
+def test_a_head_start_is_fitted_once_for_runs_that_share_it(tmp_path, monkeypatch):
+    fits = []
+    fit_head = experiment.fit_head
+    monkeypatch.setattr(experiment, "fit_head", lambda *given, **named: fits.append(1) or fit_head(*given, **named))
+    alone = experiment.fit(spell(tmp_path / "alone"))
+    starts = tmp_path / "starts"
+    experiment.fit(spell(tmp_path / "ssf", "method=ssf", "train.epochs=1", "train.augment=none"), starts=starts)
+    assert len(fits) == 2
+    shared = experiment.fit(spell(tmp_path / "shared"), starts=starts)
+    assert len(fits) == 2, "another method and another training start from the same"
+    alone_state, shared_state = alone.model.state_dict(), shared.model.state_dict()
+    assert all(torch.equal(value, shared_state[name]) for name, value in alone_state.items())
+    assert "linear_probe" in json.loads((shared.folder / "run.json").read_text())
+    assert (shared.folder / "probe.safetensors").is_file()
+    for number, changed in enumerate(("train.seed=1", "decoder=fcn", "train.batch=3", "backbone.depth=1")):
+        experiment.fit(spell(tmp_path / str(number), "train.epochs=1", changed), starts=starts)
+        assert len(fits) == 3 + number, changed
+    experiment.fit(spell(tmp_path / "noisy", "train.epochs=1", noise=0.1), starts=starts)
+    assert len(fits) == 7, "other data"
+
+
 def test_without_a_head_start(tmp_path):
     fitted = experiment.fit(spell(tmp_path / "a", "train.head_start=false", "train.epochs=1"))
     assert not (fitted.folder / "probe.safetensors").exists()

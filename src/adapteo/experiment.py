@@ -8,39 +8,46 @@ runs/<name>/ config.yaml         the run with every default spelt out
              state.pt            for --resume
 """
 
+import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, fields, replace
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from adapteo import config, meter
+from adapteo import config, meter, registry
 from adapteo._processes import launch, together
 from adapteo.assembly import Assembled, Imagery, adapt_model, assemble, loader
-from adapteo.checkpoint import save_adapter, save_tensors, write_json
-from adapteo.config import Run
+from adapteo.checkpoint import read_state, save_adapter, save_tensors, write_json
+from adapteo.config import Run, Train
+from adapteo.contracts import Batch
+from adapteo.data.loader import Loader
 from adapteo.errors import ConfigError
 from adapteo.feature_cache import with_features
 from adapteo.files import replacing, unwritable
 from adapteo.fitted import ADAPTER, CONFIG_FILE, PROBE_FACTS, PROBE_FILE, RUN_FILE, FittedRun, load
 from adapteo.headstart import fit_head
 from adapteo.model import decoder_state
+from adapteo.quantise import FULL
 from adapteo.train import STATE_FILE, Observer, Trainer
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
-def fit(run: Run, *, resume: bool = False, observer: Observer | None = None) -> FittedRun:
+def fit(run: Run, *, resume: bool = False, observer: Observer | None = None, starts: Path | None = None) -> FittedRun:
     """Train a run, or go on with one that was stopped.
 
     Args:
         run: of `adapteo.config.load`.
         resume: go on from the saved state of ``run.out`` where there is one.
         observer: is told of the progress.
+        starts: folder of head starts that runs share; one that another run has fitted is taken from there.
 
     Raises:
         ConfigError: ``run.out`` holds another run, or parts do not fit together.
@@ -52,20 +59,21 @@ def fit(run: Run, *, resume: bool = False, observer: Observer | None = None) -> 
         return load(run.out)
     fabric = launch(run.train)
     with together(fabric):
-        _train(run, fabric, observer if fabric.is_global_zero else Observer(), resume)
+        _train(run, fabric, observer if fabric.is_global_zero else Observer(), resume, starts)
     return load(run.out)
 
 
-def _train(run: Run, fabric: "Fabric", observer: Observer, resume: bool) -> None:
+def _train(run: Run, fabric: "Fabric", observer: Observer, resume: bool, starts: Path | None) -> None:
     resumed = resume and (run.out / STATE_FILE).is_file()
     assembled = assemble(run)
     model = assembled.model
     for message in _notes(run, assembled):
         observer.note(message)
     if run.train.head_start and not resumed:
-        _head_start(run, assembled, fabric, observer)
+        _head_start(run, assembled, fabric, observer, starts)
     model.to("cpu")
-    new_decoder = adapt_model(model, run, run.dataset.classes)
+    sample = None if run.train.trunk == FULL else _one_image(run, assembled)
+    new_decoder = adapt_model(model, run, run.dataset.classes, sample)
     said = facts(run, assembled, fabric.device)
     if fabric.is_global_zero:
         with replacing(run.out / CONFIG_FILE) as beside:
@@ -109,6 +117,14 @@ def _train(run: Run, fabric: "Fabric", observer: Observer, resume: bool) -> None
     fabric.barrier()  # no process reads the folder before it is complete
 
 
+def _one_image(run: Run, assembled: Assembled) -> Batch:
+    """The first training image, as large as in training."""
+    only = Loader(run.dataset, run.dataset.split("train")[:1], 1, bands=assembled.bands)
+    batch = next(only.epoch(0))
+    side = run.train.crop
+    return batch.with_images(batch.images[..., :side, :side])
+
+
 def _claim_folder(run: Run, resume: bool) -> bool:
     """Refuse to write over another run, or over this one without being asked; tell whether it is finished already."""
     written, new = run.out / CONFIG_FILE, config.dump(run)
@@ -131,31 +147,57 @@ def _claim_folder(run: Run, resume: bool) -> bool:
     return finished
 
 
-def _head_start(run: Run, assembled: Assembled, fabric: "Fabric", observer: Observer) -> None:
+def _head_start(run: Run, assembled: Assembled, fabric: "Fabric", observer: Observer, starts: Path | None) -> None:
     """Fit the decoder on the first process, and give it to all."""
     model = assembled.model
     if fabric.is_global_zero:
-        observer.note("fitting the decoder on frozen features (linear probe) …")
-        model.to(fabric.device)
-        loaders = with_features(
-            run,
-            model,
-            (loader(run, "train", assembled.bands), loader(run, "val", assembled.bands)),
-            untouched=True,
-            autocast=nullcontext,
-            note=observer.note,
-        )
-        found = fit_head(
-            model, run.task, loaders, classes=run.dataset.classes, train=run.train, linear=run.decoder.linear
-        )
-        save_tensors(decoder_state(model), run.out / PROBE_FILE)
-        write_json(asdict(found), run.out / PROBE_FACTS)
-        score = found.metrics[run.task.monitor]
-        observer.note(f"linear probe: validation {run.task.monitor} {score:.3f} after {found.seconds:.0f} s")
+        shared = starts and starts / _start_key(run)
+        if shared and (shared / PROBE_FACTS).is_file():
+            observer.note("the decoder starts as in another run (linear probe)")
+            model.decoder.load_state_dict(read_state(shared / PROBE_FILE))
+        else:
+            observer.note("fitting the decoder on frozen features (linear probe) …")
+            _fit_start(run, assembled, fabric, observer, shared or run.out)
+        if shared:
+            for name in (PROBE_FILE, PROBE_FACTS):
+                with replacing(run.out / name) as beside:
+                    shutil.copyfile(shared / name, beside)
     if fabric.world_size > 1:
         # As NumPy: older PyTorch warns about the way in which it reads its own tensors from another process.
         state = fabric.broadcast({key: value.numpy() for key, value in decoder_state(model).items()})
         model.decoder.load_state_dict({key: torch.from_numpy(value) for key, value in state.items()})
+
+
+def _fit_start(run: Run, assembled: Assembled, fabric: "Fabric", observer: Observer, folder: Path) -> None:
+    model = assembled.model
+    model.to(fabric.device)
+    loaders = with_features(
+        run,
+        model,
+        (loader(run, "train", assembled.bands), loader(run, "val", assembled.bands)),
+        untouched=True,
+        autocast=nullcontext,
+        note=observer.note,
+    )
+    found = fit_head(model, run.task, loaders, classes=run.dataset.classes, train=run.train, linear=run.decoder.linear)
+    save_tensors(decoder_state(model), folder / PROBE_FILE)
+    write_json(asdict(found), folder / PROBE_FACTS)  # the last: with it the folder is complete
+    score = found.metrics[run.task.monitor]
+    observer.note(f"linear probe: validation {run.task.monitor} {score:.3f} after {found.seconds:.0f} s")
+
+
+def _start_key(run: Run) -> str:
+    """Name of a head start: a hash of all that it depends on, which is no method and little of the training."""
+    plain: dict[str, Any] = {f.name: f.default for f in fields(Train) if f.name in _AFTER_THE_START}
+    part = replace(run, method=registry.load("methods", "frozen")(), train=replace(run.train, **plain), out=Path())
+    return hashlib.sha256(f"{config.dump(part)}{run.dataset.fingerprint()}".encode()).hexdigest()[:16]
+
+
+_AFTER_THE_START = (
+    "epochs", "accumulate", "rate", "head_rate", "clip", "schedule", "warmup", "plateau_patience", "plateau_factor",
+    "select", "patience", "augment", "crop", "drop_last", "memory", "workers", "tensorboard",
+)  # fmt: skip
+"""Keys of the training that the head start does not read."""
 
 
 def _notes(run: Run, assembled: Assembled) -> list[str]:
@@ -180,6 +222,7 @@ def facts(run: Run, assembled: Assembled, device: torch.device) -> dict[str, Any
     return {
         "backbone": config.name_of(run.backbone),
         "method": config.name_of(run.method),
+        "trunk": run.train.trunk,
         "decoder": config.name_of(run.decoder),
         "task": config.name_of(run.task),
         "base": asdict(assembled.base),

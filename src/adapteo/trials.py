@@ -36,7 +36,7 @@ _BEFORE_PRUNING = 4  # trials that come to an end before any is ended
 Value = str | int | float | bool | None | list[Any]
 Values = Mapping[str, Value]
 Trial = dict[str, Any]
-"""``values``; of a finished one also ``state``, ``seconds``, and ``value`` with other facts or the ``reason`` it failed."""
+"""``values``; of a finished one ``state`` and ``seconds`` too, and ``value`` with other facts, or why it failed."""
 
 
 @dataclass(frozen=True)
