@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         GridReader,
         Remapped,
         Route,
+        SideRoute,
         StageBackbone,
         TokenBackbone,
         Weights,
@@ -65,6 +66,7 @@ __all__ = [
     "Remapped",
     "Route",
     "Sample",
+    "SideRoute",
     "StageBackbone",
     "Task",
     "TokenBackbone",
@@ -85,8 +87,8 @@ _LAZY = {
     name: file
     for file, names in {
         "backbone": (
-            "Backbone", "BackboneSpec", "Grid", "GridReader", "Remapped", "Route", "StageBackbone", "TokenBackbone",
-            "Weights", "default_taps",
+            "Backbone", "BackboneSpec", "Grid", "GridReader", "Remapped", "Route", "SideRoute", "StageBackbone",
+            "TokenBackbone", "Weights", "default_taps",
         ),
         "composition": ("Composition",),
         "decoder": ("Decoder", "DecoderSpec", "Features"),

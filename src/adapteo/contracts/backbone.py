@@ -288,6 +288,27 @@ class Route(nn.Module, ABC):
         """Return one map per entry of `channels`."""
 
 
+class SideRoute(Route):
+    """A route that leaves the plain way as it is and adds to what comes out of it (side networks).
+
+    Where the trunk is frozen, `reach` builds no graph, and what it gives depends on the image alone: it can be stored,
+    and `go_on` trains on what was stored.
+    """
+
+    @abstractmethod
+    def reach(self, backbone: Backbone, batch: Batch) -> tuple[tuple[Tensor, ...], Grid | None]:
+        """What the trunk gives for normalised images, and how tokens lie when it is tokens."""
+
+    @abstractmethod
+    def go_on(self, backbone: Backbone, stored: tuple[Tensor, ...], grid: Grid | None) -> list[Tensor]:
+        """Maps from what `reach` gave."""
+
+    @final
+    def forward(self, backbone: Backbone, batch: Batch) -> list[Tensor]:
+        """Do both."""
+        return self.go_on(backbone, *self.reach(backbone, batch))
+
+
 class BackboneSpec(ABC):
     """Configuration of a backbone: a frozen dataclass whose fields are the keys a user may write.
 
