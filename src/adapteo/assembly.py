@@ -9,12 +9,13 @@ import torch
 from adapteo.bands import resolve, resolve_all
 from adapteo.checkpoint import Base, load_base
 from adapteo.config import Run
-from adapteo.contracts import Backbone, Dataset, Normalisation, adapt
+from adapteo.contracts import Backbone, Batch, Dataset, Normalisation, adapt
 from adapteo.data.augment import Augment
 from adapteo.data.loader import Loader, Reading
 from adapteo.data.statistics import statistics
 from adapteo.errors import ConfigError, DataError
 from adapteo.model import Model, features
+from adapteo.quantise import quantise
 from adapteo.vit import set_memory
 
 if TYPE_CHECKING:
@@ -91,11 +92,18 @@ def assemble(run: Run, imagery: Imagery | None = None, normalisation: Normalisat
     return Assembled(Model(backbone, decoder, normalisation or _normalisation(run, backbone)), base, bands, left_out)
 
 
-def adapt_model(model: Model, run: Run, classes: Sequence[str]) -> bool:
+def adapt_model(model: Model, run: Run, classes: Sequence[str], sample: Batch | None = None) -> bool:
     """Let the run's method act on an untouched model, in place; everything new is drawn from the run's seed.
 
     A method that leads its own way through the backbone gives maps of other channels or strides, for which the decoder
     is built anew.
+
+    Args:
+        model: of `assemble`, with its base weights.
+        run: the configuration.
+        classes: of the dataset.
+        sample: images in physical units, on which the gradients of a trunk in fewer bytes are checked; None for no
+            check.
 
     Returns:
         True when the decoder is another one.
@@ -103,7 +111,8 @@ def adapt_model(model: Model, run: Run, classes: Sequence[str]) -> bool:
     before = features(model.backbone)
     torch.manual_seed(run.train.seed)
     adapt(model.backbone, run.method)
-    set_memory(model.backbone, run.train.memory)
+    set_memory(model.backbone, "lean" if run.train.memory == "auto" else run.train.memory)  # training has chosen before
+    quantise(model.backbone, run.train.trunk, None if sample is None else model.prepared(sample))
     after = features(model.backbone)
     if after == before:
         return False

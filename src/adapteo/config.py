@@ -16,6 +16,7 @@ from adapteo._yaml import Data, Document, Origin, Trail
 from adapteo.contracts import BackboneSpec, Composition, Dataset, DecoderSpec, Method, Task
 from adapteo.errors import ConfigError, closest
 from adapteo.project import project
+from adapteo.quantise import check_kind
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,12 @@ class Train:
 
         memory: what the backward pass of a transformer computes again, with the same gradients: "fast" nothing, "lean"
             norms and activations (three eighths less memory for activations, hardly any time), "leanest" attention and
-            hidden layers as well (seven eighths less, a third more time).
+            hidden layers as well (seven eighths less, a third more time); "auto" the first of these that the plan says
+            fits into the memory that is free.
+        trunk: how the frozen linears of the blocks are held: "fp32", "bf16" (half the bytes), "int8" (a quarter) or
+            "nf4" (a seventh; needs ``pip install 'adapteo[bitsandbytes]'``). What trains stays fp32; that its gradients
+            are still right is checked on one image before training. Prediction holds them likewise, and a merged
+            checkpoint has the rounded weights, so that it computes what was trained and tested.
         precision: "fp32", or "bf16" for mixed precision on hardware that has it.
         accelerator: "auto" takes the first GPU there is.
         devices: processes, one device each; more than 1 trains data-parallel.
@@ -117,7 +123,8 @@ class Train:
     normalise: Literal["pretraining", "dataset"] = "pretraining"
     statistics: Mapping[str, tuple[float, float]] | None = None
 
-    memory: Literal["fast", "lean", "leanest"] = "lean"
+    memory: Literal["fast", "lean", "leanest", "auto"] = "lean"
+    trunk: str = "fp32"
     precision: Literal["fp32", "bf16"] = "fp32"
     accelerator: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     devices: int = 1
@@ -136,6 +143,7 @@ class Train:
                 value = vars(self)[name]
                 if value is not None and not fits(value):
                     raise ConfigError(f"train.{name} is {value}", allowed=[allowed])
+        check_kind(self.trunk)
 
 
 _RANGES = (
@@ -337,6 +345,7 @@ def _anchored(value: Any, trail: Trail, document: Document) -> Any:
         old = {f.name: getattr(value, f.name) for f in fields(value) if f.init}
         new = {name: _anchored(inner, (*trail, name), document) for name, inner in old.items()}
         if isinstance(old.get("root"), str):  # by convention a path as well
-            new["root"] = str(_anchored(Path(old["root"]), (*trail, "root"), document))
+            root = _anchored(Path(old["root"]), (*trail, "root"), document)
+            new["root"] = str(root.resolve() if ".." in root.parts else root)  # messages name files as a person does
         return replace(value, **new) if new != old else value
     return value

@@ -31,14 +31,37 @@ Memory = Literal["fast", "lean", "leanest"]
 """What the backward pass computes again: nothing; norms and activations; the hidden layers and the attention too."""
 
 
-class Affine(NamedTuple):
-    """``y = weight x + bias + scale up down x``; without the low-rank term `down` and `up` are None."""
+Unpack = Callable[[torch.dtype], Tensor]
+"""Makes a weight ``(out, in)`` in a type from the form that it is held in."""
 
-    weight: Tensor
+
+class Affine(NamedTuple):
+    """``y = weight x + bias + scale up down x``; without the low-rank term `down` and `up` are None.
+
+    A frozen weight that is held in another form (`adapteo.quantise`) is None here, and `unpack` makes it for each
+    product; nothing keeps it from the forward to the backward pass.
+    """
+
+    weight: Tensor | None
     bias: Tensor | None
     down: Tensor | None = None
     up: Tensor | None = None
     scale: float = 1.0
+    unpack: Unpack | None = None
+
+    def dense(self, kind: torch.dtype) -> Tensor:
+        """The weight in a type."""
+        if self.unpack is not None:
+            return self.unpack(kind)
+        assert self.weight is not None, "a weight is held in one form or the other"
+        return self.weight.to(kind)
+
+
+class _Rest(NamedTuple):
+    """Of an `Affine` what is no tensor."""
+
+    scale: float
+    unpack: Unpack | None
 
 
 @dataclass(frozen=True)
@@ -94,9 +117,9 @@ def normed_linears(x: Tensor, norm: nn.Module, linears: Sequence[nn.Module]) -> 
     parts = [affine_of(linear) for linear in linears]
     if type(norm) is not nn.LayerNorm or any(part is None for part in parts):
         return None
-    tensors, scales = _flat([part for part in parts if part is not None])
+    tensors, rests = _flat([part for part in parts if part is not None])
     rule = _Norm(tuple(norm.normalized_shape), norm.eps)
-    out: tuple[Tensor, ...] = _NormedLinears.apply(x, norm.weight, norm.bias, rule, scales, *tensors)
+    out: tuple[Tensor, ...] = _NormedLinears.apply(x, norm.weight, norm.bias, rule, rests, *tensors)
     return out
 
 
@@ -127,9 +150,9 @@ def normed_branch(
     parts = [affine_of(linear) for linear in (*hidden, last)]
     if type(norm) is not nn.LayerNorm or any(part is None for part in parts):
         return None
-    tensors, scales = _flat([part for part in parts if part is not None])
+    tensors, rests = _flat([part for part in parts if part is not None])
     rule = _Norm(tuple(norm.normalized_shape), norm.eps)
-    out: Tensor = _NormedBranch.apply(x, norm.weight, norm.bias, rule, scales, combine, keep_hidden, *tensors)
+    out: Tensor = _NormedBranch.apply(x, norm.weight, norm.bias, rule, rests, combine, keep_hidden, *tensors)
     return out
 
 
@@ -156,14 +179,14 @@ class _NormedLinears(Function):
         gamma: Tensor | None,
         beta: Tensor | None,
         norm: _Norm,
-        scales: tuple[float, ...],
+        rests: tuple[_Rest, ...],
         *tensors: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        ctx.norm, ctx.scales, ctx.autocast = norm, scales, _Autocast.of(x)
+        ctx.norm, ctx.rests, ctx.autocast = norm, rests, _Autocast.of(x)
         ctx.save_for_backward(x, gamma, beta, *tensors)
         ctx.set_materialize_grads(False)
         rows = norm(x, gamma, beta).flatten(0, -2)
-        parts = _grouped(tensors, scales)
+        parts = _grouped(tensors, rests)
         return tuple(_forward(rows, part, ctx.autocast).view(*x.shape[:-1], -1) for part in parts)
 
     @staticmethod
@@ -171,7 +194,7 @@ class _NormedLinears(Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         x, gamma, beta, *tensors = ctx.saved_tensors
         inner = _Inner(ctx, x, gamma, beta)
-        parts, needs = _grouped(tensors, ctx.scales), _fours(ctx.needs_input_grad[5:])
+        parts, needs = _grouped(tensors, ctx.rests), _fours(ctx.needs_input_grad[5:])
         d_rows, found = None, list[Tensor | None]()
         for dy, part, need in zip(grads, parts, needs, strict=True):
             if dy is None:
@@ -190,13 +213,13 @@ class _NormedBranch(Function):
         gamma: Tensor | None,
         beta: Tensor | None,
         norm: _Norm,
-        scales: tuple[float, ...],
+        rests: tuple[_Rest, ...],
         combine: Callable[..., Tensor],
         keep_hidden: bool,
         *tensors: Tensor | None,
     ) -> Tensor:
-        ctx.norm, ctx.scales, ctx.combine, ctx.autocast = norm, scales, combine, _Autocast.of(x)
-        *firsts, last = _grouped(tensors, scales)
+        ctx.norm, ctx.rests, ctx.combine, ctx.autocast = norm, rests, combine, _Autocast.of(x)
+        *firsts, last = _grouped(tensors, rests)
         rows = norm(x, gamma, beta).flatten(0, -2)
         hidden = [_forward(rows, part, ctx.autocast).view(*x.shape[:-1], -1) for part in firsts]
         del rows
@@ -209,7 +232,7 @@ class _NormedBranch(Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         x, gamma, beta, *tensors = saved[: len(saved) - ctx.kept]
-        *firsts, last = _grouped(tensors, ctx.scales)
+        *firsts, last = _grouped(tensors, ctx.rests)
         *first_needs, last_need = _fours(ctx.needs_input_grad[7:])
         inner = _Inner(ctx, x, gamma, beta)
         deeper = inner.wanted or any(any(need) for need in first_needs)
@@ -287,7 +310,9 @@ class _Inner:
 
 def _forward(rows: Tensor, part: Affine, autocast: _Autocast) -> Tensor:
     """``(n, in)`` to ``(n, out)``; the low-rank term is added while it is being multiplied."""
-    out = F.linear(rows, part.weight, part.bias)
+    weight = part.weight if part.weight is not None else part.dense(autocast.dtype or rows.dtype)
+    out = F.linear(rows, weight, part.bias)
+    del weight
     if part.down is None or part.up is None:
         return out
     low = F.linear(rows, part.down)
@@ -312,12 +337,13 @@ def _backward(
     to_rows, to_weight, to_bias, to_down, to_up = needs
     kind = rows.dtype
     dy = dy.to(kind)
-    d_weight = (dy.t() @ rows).to(part.weight.dtype) if to_weight else None
+    d_weight = (dy.t() @ rows).to(part.weight.dtype) if to_weight and part.weight is not None else None
     d_bias = dy.sum(0, dtype=part.bias.dtype) if to_bias and part.bias is not None else None
     d_down = d_up = None
     if to_rows:
-        weight = part.weight.to(kind)
+        weight = part.dense(kind)
         d_rows = dy @ weight if d_rows is None else d_rows.addmm_(dy, weight)
+        del weight
     if part.down is not None and part.up is not None:
         down, up = part.down.to(kind), part.up.to(kind)
         if to_up:
@@ -329,13 +355,13 @@ def _backward(
     return d_rows, [d_weight, d_bias, d_down, d_up]
 
 
-def _flat(parts: Sequence[Affine]) -> tuple[list[Tensor | None], tuple[float, ...]]:
-    return [tensor for part in parts for tensor in part[:4]], tuple(part.scale for part in parts)
+def _flat(parts: Sequence[Affine]) -> tuple[list[Tensor | None], tuple[_Rest, ...]]:
+    return [tensor for part in parts for tensor in part[:4]], tuple(_Rest(part.scale, part.unpack) for part in parts)
 
 
-def _grouped(tensors: Sequence[Tensor | None], scales: Sequence[float]) -> list[Affine]:
-    fours = zip(_fours(tensors), scales, strict=True)
-    return [Affine(weight, bias, down, up, scale) for (weight, bias, down, up), scale in fours]
+def _grouped(tensors: Sequence[Tensor | None], rests: Sequence[_Rest]) -> list[Affine]:
+    fours = zip(_fours(tensors), rests, strict=True)
+    return [Affine(weight, bias, down, up, *rest) for (weight, bias, down, up), rest in fours]
 
 
 def _fours(values: Sequence[Any]) -> list[tuple[Any, ...]]:

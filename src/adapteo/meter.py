@@ -8,7 +8,7 @@ autograd keeps for the backward pass.
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.multiprocessing.reductions import StorageWeakRef
 
 from adapteo.contracts import trainable_count
+from adapteo.quantise import parameter_count
 
 
 @dataclass
@@ -78,8 +79,12 @@ class Meter:
 
 
 @contextmanager
-def count_activations(model: nn.Module, memory: Memory) -> Iterator[None]:
-    """Count the bytes that autograd keeps for the backward pass of what runs inside, parameters excluded."""
+def count_activations(model: nn.Module, memory: Memory) -> Iterator[Callable[[], int]]:
+    """Count the bytes that autograd keeps for the backward pass of what runs inside, parameters excluded.
+
+    Yields:
+        A function that tells how many they are so far.
+    """
     parameters = {StorageWeakRef(p.untyped_storage()) for p in model.parameters()}
     seen: dict[StorageWeakRef, int] = {}  # not by address: the tensors of a FakeTensorMode have none
 
@@ -90,7 +95,7 @@ def count_activations(model: nn.Module, memory: Memory) -> Iterator[None]:
         return tensor.detach()  # the tensor itself would hold its own graph, and neither would ever be freed
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        yield
+        yield lambda: sum(seen.values())
     memory.activations = max(memory.activations, sum(seen.values()))
 
 
@@ -111,7 +116,7 @@ def _bytes(tensor: Tensor) -> int:
 def parameters(backbone: nn.Module, decoder: nn.Module) -> dict[str, int]:
     """Numbers of parameters, by part and by whether they train."""
     return {
-        "backbone": sum(p.numel() for p in backbone.parameters()),
+        "backbone": parameter_count(backbone),
         "backbone_trained": trainable_count(backbone),
         "decoder_trained": trainable_count(decoder),
     }

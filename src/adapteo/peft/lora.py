@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from adapteo.contracts import Backbone, Facts, Method, Wrapper, copy_exactly, replace_modules, trainable
 from adapteo.errors import ConfigError, WeightsError, closest
-from adapteo.lean import Affine
+from adapteo.lean import Affine, affine_of
 from adapteo.vit import ROLES, RoleLinear
 
 PAPER_TARGETS = ("q", "v", "fc1", "fc2")
@@ -65,9 +65,10 @@ class LoRALinear(Wrapper):
 
     def affine(self) -> Affine | None:
         """What it computes, for `adapteo.lean`; None while it drops inputs."""
-        if (self.training and self.dropout.p > 0) or type(self.inner) is not RoleLinear:
+        inner = affine_of(self.inner)
+        if (self.training and self.dropout.p > 0) or inner is None or inner.down is not None:
             return None
-        return Affine(self.inner.weight, self.inner.bias, self.lora_A, self.lora_B, self.scale)
+        return inner._replace(down=self.lora_A, up=self.lora_B, scale=self.scale)
 
     @torch.no_grad()
     def merged(self) -> nn.Module:

@@ -25,6 +25,7 @@ from adapteo.model import Model
 from adapteo.peft.lora import LoRA
 from adapteo.peft.vit_adapter import ViTAdapter
 from adapteo.peft.vpt import VPT
+from adapteo.quantise import restore
 from adapteo.terratorch.data_out import data_module, labels
 from adapteo.terratorch.model_out import plan
 from adapteo.terratorch.state_out import terratorch_state
@@ -87,6 +88,7 @@ def export(fitted: FittedRun, out: Path) -> Exported:
     """
     run, model = fitted.run, fitted.model.to("cpu")
     notes = []
+    restore(model.backbone)  # TerraTorch holds weights in full
     if not isinstance(run.method, _KEPT_APART):
         merge(model.backbone)
     height, width = model.padded((int(fitted.card["image_size"][0]), int(fitted.card["image_size"][1])))
