@@ -221,5 +221,5 @@ def _train(cell: Cell, setting: Setting, rate: float | None) -> dict[str, Any]:
     started = setting.options.protocol == "ours" and SUBJECTS[cell.model].backbone["weights"] != "random"
     train |= {"head_start": started}  # fitting a decoder to random features is no start
     if setting.options.protocol == "paper":
-        train |= {"clip": None, "warmup": 0}
+        train |= {"clip": None, "warmup": 0, "memory": "fast", "cache_features": "off"}  # costs are compared, too
     return train
