@@ -1,0 +1,217 @@
+"""Where does a step go: backbone, decoder, loss, optimiser, metrics?
+
+    python -m benchmarks step_parts
+    python -m benchmarks.step_parts --rounds 20 --json step_parts.json
+
+Random weights and images. A training step is forward, backward and AdamW; a validation step is forward, loss and the
+statistics of each image, from which all metrics follow. The parts are timed one after the other in the same step, cut
+by leaves at the maps and at the logits, so that nothing is computed twice; the least of all rounds counts.
+`decoder, channels last` is the decoder alone with its maps and its convolutions in that layout.
+
+Goal: metrics below 2 % of a validation step, and of a training step.
+"""
+
+import argparse
+import copy
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from adapteo.backbones.nano import BACKBONE as NANO
+from adapteo.backbones.prithvi import Prithvi
+from adapteo.bands import HLS6
+from adapteo.contracts import IGNORE, Batch, Decoder, DecoderSpec, Task, adapt, trainable
+from adapteo.decoders.linear import DECODER as LINEAR
+from adapteo.decoders.unet import UNet
+from adapteo.model import features
+from adapteo.peft.lora import LoRA
+from adapteo.tasks.classification import TASK as CLASSIFICATION
+from adapteo.tasks.segmentation import Segmentation
+from adapteo.vit import set_memory
+
+GOAL = 0.02
+TRAINING = ("backbone", "decoder", "loss", "loss, back", "decoder, back", "backbone, back", "optimiser")
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is measured.
+
+    Attributes:
+        title: of the row.
+        prithvi: Prithvi 1.0-100M, else nano.
+        decoder, task: as in a configuration.
+        classes: number.
+        side, images: of a batch.
+    """
+
+    title: str
+    prithvi: bool
+    decoder: DecoderSpec
+    task: Task
+    classes: int
+    side: int
+    images: int
+
+
+CASES = (
+    Case("Prithvi-100M + UNet, 224 px, batch 2", True, UNet(), Segmentation(), 2, 224, 2),
+    Case("Prithvi-100M + UNet, 224 px, batch 2, 20 classes", True, UNet(), Segmentation(), 20, 224, 2),
+    Case("nano + linear, 32 px, batch 8", False, LINEAR(), Segmentation(), 10, 32, 8),
+    Case("nano + linear, 32 px, batch 8, labels per image", False, LINEAR(), CLASSIFICATION(), 10, 32, 8),
+)
+
+
+class Parts:
+    """A model whose steps are timed in parts."""
+
+    def __init__(self, case: Case) -> None:
+        torch.manual_seed(0)
+        spec = Prithvi(variant="1.0-100M", weights="random") if case.prithvi else NANO(weights="random")
+        self.backbone = adapt(spec.build(HLS6), LoRA(preset="paper"))
+        set_memory(self.backbone, "lean")
+        self.classes = tuple(f"class {i}" for i in range(case.classes))
+        self.task = case.task
+        dense = case.task.dense
+        self.decoder = case.decoder.build(features(self.backbone), case.task.outputs(self.classes), dense)
+        self.size = (case.side, case.side)
+        shape = (case.images, *self.size) if dense else (case.images,)
+        self.target = torch.randint(case.classes, shape)
+        if dense:
+            self.target[:, :4] = IGNORE
+        self.batch = Batch(
+            torch.randn(case.images, 1, len(HLS6), *self.size),
+            dates=torch.tensor([2020.0, 180.0]).expand(case.images, 1, 2),
+            latlon=torch.tensor([45.0, 10.0]).expand(case.images, 2),
+        )
+        self.trained = [*trainable(self.backbone).values(), *self.decoder.parameters()]
+        self.optimiser = torch.optim.AdamW(self.trained, 1e-4, fused=True)
+        self.other = channels_last(self.decoder)
+
+    def training(self) -> dict[str, float]:
+        """Seconds of the parts of a training step."""
+        clock = Clock()
+        weight = self.task.weight(self.target)
+        clock.start()
+        maps = self.backbone(self.batch)
+        clock.stop("backbone")
+        leaves = [each.detach().requires_grad_() for each in maps]
+        logits = self.decoder(leaves, self.size)
+        clock.stop("decoder")
+        leaf = logits.detach().requires_grad_()
+        loss = self.task.loss(leaf, self.target, weight)
+        clock.stop("loss")
+        loss.backward()
+        clock.stop("loss, back")
+        logits.backward(leaf.grad)
+        clock.stop("decoder, back")
+        read = [(ours, each.grad) for ours, each in zip(maps, leaves, strict=True) if each.grad is not None]
+        torch.autograd.backward([ours for ours, _ in read], [grad for _, grad in read])
+        clock.stop("backbone, back")
+        self.optimiser.step()
+        clock.stop("optimiser")
+        self.optimiser.zero_grad(set_to_none=True)
+        return clock.seconds
+
+    @torch.no_grad()
+    def validation(self) -> dict[str, float]:
+        """Seconds of the parts of a validation step."""
+        clock = Clock()
+        weight = self.task.weight(self.target)
+        clock.start()
+        logits = self.decoder(self.backbone(self.batch), self.size)
+        clock.stop("forward")
+        self.task.loss(logits, self.target, weight)
+        clock.stop("loss")
+        statistics = self.task.statistics(logits, self.target)
+        clock.stop("statistics")
+        self.task.metrics(statistics.sum(0), self.classes)
+        clock.stop("metrics, once an epoch")
+        return clock.seconds
+
+    def layouts(self) -> dict[str, float]:
+        """Seconds of forward and backward of the decoder alone, for both layouts."""
+        with torch.no_grad():
+            maps = self.backbone(self.batch)
+        clock = Clock()
+        for name, decoder, layout in (
+            ("decoder, as it is", self.decoder, torch.contiguous_format),
+            ("decoder, channels last", self.other, torch.channels_last),
+        ):
+            leaves = [each.clone(memory_format=layout).requires_grad_() for each in maps]
+            clock.start()
+            decoder(leaves, self.size).square().mean().backward()
+            clock.stop(name)
+            decoder.zero_grad(set_to_none=True)
+        return clock.seconds
+
+
+class Clock:
+    """Adds up seconds by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.start()
+
+    def start(self) -> None:
+        """Forget what came before."""
+        self._from = time.perf_counter()
+
+    def stop(self, name: str) -> None:
+        """All since the last call is of this part."""
+        self.seconds[name] = time.perf_counter() - self._from
+        self.start()
+
+
+def channels_last(decoder: Decoder) -> nn.Module:
+    """A copy with convolutions in that layout."""
+    return copy.deepcopy(decoder).to(memory_format=torch.channels_last)
+
+
+def least(step: Callable[[], dict[str, float]], rounds: int) -> dict[str, float]:
+    """The least of each part over the rounds, after one that does not count."""
+    found = [step() for _ in range(rounds + 1)][1:]
+    return {name: min(each[name] for each in found) for name in found[0]}
+
+
+def measured(case: Case, rounds: int) -> dict[str, object]:
+    """All figures of a case."""
+    parts = Parts(case)
+    training, validation = least(parts.training, rounds), least(parts.validation, rounds)
+    row: dict[str, object] = {"case": case.title, "training": training, "validation": validation}
+    row["metrics_of_validation"] = validation["statistics"] / sum(
+        value for name, value in validation.items() if name != "metrics, once an epoch"
+    )
+    row["metrics_of_training"] = validation["statistics"] / sum(training.values())
+    row["layouts"] = least(parts.layouts, rounds)
+    return row
+
+
+def main() -> None:
+    """Measure, print shares, and write JSON when asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rows = [measured(case, options.rounds) for case in CASES]
+    for row in rows:
+        print(row["case"])
+        for kind in ("training", "validation"):
+            total = sum(value for name, value in row[kind].items() if name != "metrics, once an epoch")
+            shares = ", ".join(f"{name} {value / total:.1%}" for name, value in row[kind].items())
+            print(f"  {kind:11}{total * 1e3:9.1f} ms: {shares}")
+        print("  " + ", ".join(f"{name} {value * 1e3:.1f} ms" for name, value in row["layouts"].items()))
+        worst = max(row["metrics_of_validation"], row["metrics_of_training"])
+        print(f"  metrics {worst:.2%} of a step; goal {GOAL:.0%}: {'met' if worst < GOAL else 'not met'}")
+    if options.json:
+        facts = {"torch": torch.__version__, "threads": torch.get_num_threads(), "rounds": options.rounds}
+        options.json.write_text(json.dumps({**facts, "rows": rows}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
