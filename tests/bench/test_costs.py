@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from adapteo.bench import costs
-from adapteo.bench.costs import Step, count, measure
+from adapteo.bench.costs import count, measure, noise
 from adapteo.bench.setting import Setting, run_of
 from adapteo.bench.tables import Cell
 from adapteo.meter import Memory
+from adapteo.tracing import Step
 
 PAPER = Setting(Path("nowhere"), Path("nowhere"))
 GIB = 2**30
@@ -40,7 +41,8 @@ def test_as_a_real_step(setting, method):
     cell = of("prithvi-1.0-100m", method)
     counted, memory = count(cell, setting), Memory()
     run = replace_weights(run_of(cell, setting, None))
-    step = Step(run, costs._model(run), 32, 2)
+    model = costs._model(run)
+    step = Step(run, model, noise(run, model, 32, 2))
     step.run(memory)
     assert counted.memory == memory
     assert counted.images == 2
@@ -66,10 +68,11 @@ def test_nothing_without_values_stays_behind(setting):
     """Clay remembers its tables of positions."""
     cell = of("clay-v1-6", "lora")
     run = replace_weights(run_of(cell, setting, None))
-    Step(run, costs._model(run), 32, 2).run(Memory())
+    model = costs._model(run)
+    Step(run, model, noise(run, model, 32, 2)).run(Memory())
     count(cell, setting)
     model = costs._model(run)
-    step = Step(run, model, 32, 2)
+    step = Step(run, model, noise(run, model, 32, 2))
     step.run(Memory())
     assert all(torch.isfinite(p).all() for p in model.parameters())
 

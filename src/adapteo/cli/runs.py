@@ -1,5 +1,6 @@
-"""``fit``, ``test``, ``predict``, ``merge``: the main job."""
+"""``plan``, ``fit``, ``test``, ``predict``, ``merge``: the main job."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,31 @@ def fit(
         found.render()
         return
     adapteo.fit(config, *(overrides or ()), *([f"out={out}"] if out else ()), resume=resume, check=not no_check)
+
+
+@app.command()
+@reported()
+def plan(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="YAML file of the run, or project folder.", show_default=False)
+    ],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Change keys, e.g. train.batch=4 method=lora.")
+    ] = None,
+    gpu: Annotated[
+        str | None, typer.Option(help="Plan for this GPU, e.g. 8GB, T4, A100, H200, instead of for this machine.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print numbers as JSON.")] = False,
+) -> None:
+    """Tell what a training will take before it starts: memory, arithmetic, time; beside cheaper ways."""
+    from adapteo import config as configuration
+    from adapteo.plan import make, render
+
+    made = make(configuration.load(config, overrides or ()), gpu)
+    if as_json:
+        typer.echo(json.dumps(made.as_dict(), indent=1))
+    else:
+        render(made)
 
 
 _SCENES = "GeoTIFFs of any size, product folders (.SAFE), folders with one file per band, or addresses."

@@ -1,0 +1,166 @@
+"""The ways to train that a plan compares, and what to change when none fits."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from adapteo import machine, registry
+from adapteo.config import Run, name_of
+from adapteo.contracts import Method
+from adapteo.errors import ConfigError
+from adapteo.machine import Limit
+from adapteo.plan._need import Need, Planner
+
+_MEMORIES: tuple[Literal["fast", "lean", "leanest"], ...] = ("fast", "lean", "leanest")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Of a run.
+
+    Attributes:
+        run: the configuration.
+        limit: of the memory.
+        needs: the configuration as it is, then full fine-tuning and what is cheaper.
+        advice: of the changes that were tried, the mildest that fits; None when the run does, or none does.
+        samples, size: number and size (height, width) of training images.
+    """
+
+    run: Run
+    limit: Limit
+    needs: tuple[Need, ...]
+    advice: Need | None
+    samples: int
+    size: tuple[int, int]
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the configuration does; None when the memory is not known."""
+        return fits(self.needs[0], self.limit)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return {
+            "limit": asdict(self.limit), "samples": self.samples, "size": list(self.size), "fits": self.fits,
+            "needs": [{**need.as_dict(), "fits": fits(need, self.limit)} for need in self.needs],
+            "advice": None if self.advice is None else self.advice.as_dict(),
+        }  # fmt: skip
+
+
+def fits(need: Need, limit: Limit) -> bool | None:
+    """Whether the memory suffices; None when it is not known."""
+    return None if limit.bytes is None else need.peak <= limit.bytes
+
+
+def make(run: Run, gpu: str | None = None) -> Plan:
+    """Plan a run.
+
+    Args:
+        run: the configuration.
+        gpu: see `adapteo.machine.limit`; None for this machine.
+
+    Raises:
+        ConfigError: no such GPU, or the parts of the run do not fit together.
+        DataError: when no training image can be read.
+    """
+    limit = machine.limit(run.train, gpu)
+    planner = Planner(run, limit)
+    needs = [_chosen(planner), *_others(planner)]
+    advice = None if fits(needs[0], limit) is not False else _advice(planner, needs)
+    height, width = planner.shapes.example.images.shape[-2:]
+    return Plan(run, limit, tuple(needs), advice, planner.shapes.samples, (height, width))
+
+
+def settle(run: Run) -> tuple[Run, Need]:
+    """Plan a run that is about to train, and choose its ``train.memory`` where that is "auto".
+
+    Raises:
+        ConfigError: the model cannot be traced.
+    """
+    need = _chosen(Planner(run, machine.limit(run.train)))
+    memory = next((change.partition("=")[2] for change in need.changes), run.train.memory)
+    return replace(run, train=replace(run.train, memory=memory)), need  # type: ignore[arg-type]  # one of _MEMORIES
+
+
+def _chosen(planner: Planner) -> Need:
+    """The configuration as it is; with "auto" the first memory that fits, else the last."""
+    run, name = planner.run, name_of(planner.run.method)
+    if run.train.memory != "auto":
+        return planner.need(name)
+    for memory in _MEMORIES:
+        need = planner.need(f"{name}, {memory}", (f"train.memory={memory}",), memory=memory)
+        if fits(need, planner.limit) is not False:
+            break
+    return need
+
+
+def _others(planner: Planner) -> Iterator[Need]:
+    """Full fine-tuning, and what is cheaper, where the method and the backbone allow it."""
+    run, mine = planner.run, name_of(planner.run.method)
+    if run.train.memory not in ("leanest", "auto") and planner.recomputes():
+        yield planner.need(f"{mine}, leanest", ("train.memory=leanest",), memory="leanest")
+    if run.train.batch > run.train.devices:
+        yield _with_batch(planner, run.train.batch // 2, run.method)
+    if planner.limit.gpu and run.train.precision == "fp32":
+        yield planner.need(f"{mine}, bf16", ("train.precision=bf16",), precision="bf16")
+    for name in ("full", "lora", "last_k", "frozen"):
+        if name != mine:
+            with suppress(ConfigError):  # not every method works on every backbone
+                yield planner.need(name, (f"method={name}",), method=_method(name))
+
+
+def _method(name: str) -> Method:
+    made: Method = registry.load("methods", name)()
+    return made
+
+
+def _with_batch(planner: Planner, batch: int, method: Method, **given: Any) -> Need:
+    """Fewer images at once, and as many more batches per step."""
+    train = planner.run.train
+    accumulate = -(-train.batch * train.accumulate // batch)
+    changes = [f"train.{key}={value}" for key, value in given.items()]
+    if batch != train.batch:
+        changes += [f"train.batch={batch}", f"train.accumulate={accumulate}"]
+        given |= {"batch": batch, "accumulate": accumulate}
+    if method != planner.run.method:
+        changes.insert(0, f"method={name_of(method)}")
+    name = ", ".join([name_of(method), *(change.removeprefix("train.") for change in changes if "train." in change)])
+    return planner.need(name, tuple(changes), method=method, **given)
+
+
+def _advice(planner: Planner, needs: list[Need]) -> Need | None:
+    """The mildest change that fits: the same gradients, the same in smaller batches, another method, smaller images."""
+    run = planner.run
+    given: dict[str, Any] = {"memory": "leanest"} if planner.recomputes() and run.train.memory != "leanest" else {}
+    methods = [run.method, *(_method(name) for name in ("lora", "frozen") if name != name_of(run.method))]
+    for method in methods:
+        with suppress(ConfigError):
+            if (found := _fitting(planner, method, given)) is not None:
+                return found
+    height, width = planner.shapes.example.images.shape[-2:]
+    side = min(height, width)
+    for crop in (side // 2, side // 4):
+        crop -= crop % planner.multiple
+        if crop > 0:
+            smaller = Planner(replace(run, train=replace(run.train, crop=crop)), planner.limit)
+            found = _fitting(smaller, run.method, given)
+            if found is not None:
+                return replace(found, changes=(*found.changes, f"train.crop={crop}"))
+    return None
+
+
+def _fitting(planner: Planner, method: Method, given: dict[str, Any]) -> Need | None:
+    """The largest batch that fits, by halves."""
+    batch = planner.run.train.batch
+    need = _with_batch(planner, batch, method, **given)
+    fixed = need.memory["weights"] + need.memory["gradients"] + need.memory["optimiser"]
+    per_image = max(0, need.peak - fixed) / need.images
+    while fits(need, planner.limit) is False:
+        smaller = [batch // 2**i for i in range(1, 20) if batch // 2**i >= planner.run.train.devices]
+        likely = [b for b in smaller if fixed + per_image * b / planner.run.train.devices <= (planner.limit.bytes or 0)]
+        if not smaller:
+            return None
+        batch = likely[0] if likely else smaller[-1]
+        need = _with_batch(planner, batch, method, **given)
+    return need

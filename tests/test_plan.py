@@ -1,0 +1,218 @@
+"""What is planned is what a real run takes; what fits is told, and what to change when it does not."""
+
+import json
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
+
+import timm_here
+import toy
+from adapteo import config, machine, plan, registry
+from adapteo.assembly import adapt_model, assemble, loader
+from adapteo.cli import app
+from adapteo.config import Train
+from adapteo.errors import ConfigError
+from adapteo.feature_cache import with_features
+from adapteo.machine import GIB, Limit
+from adapteo.meter import Memory
+from adapteo.plan import Planner
+from adapteo.tracing import Counter, Step
+
+HERE = Limit(None, "a test", gpu=False, here=False)
+NANO, TINY = "backbone=nano", "backbone={name: prithvi, variant: 2.0-tiny-TL, weights: random}"
+GALILEO = "backbone={name: galileo, variant: nano, weights: random}"
+RESNET = "backbone={name: timm, model: resnet18.a1_in1k, weights: random}"
+
+CASES = [
+    # backbone, method, decoder and others
+    ("full", NANO), ("lora", NANO, "decoder=unet"), ("frozen", NANO), ("last_k", NANO, "decoder=upernet"),
+    ("full", TINY, "decoder=unet", "train.memory=leanest"), ("lora", TINY, "train.memory=fast"),
+    ("vpt", TINY), ("bitfit", TINY, "decoder=fcn"), ("adaptformer", GALILEO), ("ssf", GALILEO, "train.memory=leanest"),
+    ("full", RESNET, "decoder=unet"), ("bitfit", RESNET), ("frozen", TINY, "decoder=unet", "train.cache_features=off"),
+    ("lora", TINY, "train.precision=bf16"), ("vit_adapter", TINY, "decoder=unet"), ("mona", TINY, "train.accumulate=2"),
+    ("lora", TINY, "train.crop=32", "train.batch=3"), ("[lora, ssf]", NANO),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path, monkeypatch):
+    timm_here.prepare()
+    monkeypatch.setenv("ADAPTEO_CACHE", str(tmp_path / "cache"))
+
+
+def spell(folder, method, *overrides, kind="segmentation", **toy_fields):
+    toy_fields = {"side": 64, "counts": (4, 1, 1, 1), "kind": kind} | toy_fields
+    return toy.spell(folder / "run", f"method={method}", "train.head_start=false", *overrides, **toy_fields)
+
+
+def measured(run):
+    """Bytes of the first step of a training, by `adapteo.meter` on real tensors."""
+    assembled = assemble(run)
+    adapt_model(assembled.model, run, run.dataset.classes)
+    loaders = (loader(run, "train", assembled.bands, shuffled=True), loader(run, "val", assembled.bands))
+    first, _ = with_features(
+        run, assembled.model, loaders, untouched=False, autocast=nullcontext, note=lambda message: None
+    )
+    memory = Memory()
+    Step(run, assembled.model, next(iter(first.epoch(0)))).run(memory)
+    return memory
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(each.partition("=")[2][:24] or each for each in case))
+def test_memory_is_planned_as_it_is_measured(case, tmp_path):
+    run = spell(tmp_path, *case)
+    planned = Planner(run, HERE).need("it")
+    memory = measured(run)
+    assert planned.total == pytest.approx(memory.total, rel=0.1)
+    for part in ("weights", "gradients", "optimiser"):
+        assert planned.memory[part] == getattr(memory, part), part
+    kept = planned.memory["activations"] + planned.memory["decoder"]
+    assert kept == pytest.approx(memory.activations, rel=0.1)
+
+
+@pytest.mark.parametrize("kind", ["classification", "multilabel", "regression"])
+@pytest.mark.parametrize("method", ["lora", "frozen"])
+def test_every_task_can_be_planned(kind, method, tmp_path):
+    run = spell(tmp_path, method, NANO, kind=kind)
+    planned = Planner(run, HERE).need("it")
+    assert planned.total == pytest.approx(measured(run).total, rel=0.1)
+
+
+@pytest.mark.parametrize("name", [name for name in registry.names("methods") if name != "hf"])
+def test_every_method_can_be_planned(name, tmp_path):
+    need = Planner(spell(tmp_path, name, TINY), HERE).need("it")
+    assert need.peak > need.memory["weights"] > 0
+
+
+@pytest.mark.parametrize("memory", ["fast", "lean", "leanest"])
+def test_the_peak_is_that_of_a_real_step(memory, tmp_path):
+    """Real tensors, followed by the same counter from operation to operation; what is recomputed is in it."""
+    run = spell(tmp_path, "lora", TINY, f"train.memory={memory}")
+    planned = Planner(run, HERE).need("it")
+    assembled = assemble(run)
+    model = assembled.model
+    adapt_model(model, run, run.dataset.classes)
+    step = Step(run, model, next(iter(loader(run, "train", assembled.bands).epoch(0))))
+    step.run(Memory())
+    state = [value for each in step.optimiser.state.values() for value in each.values()]
+    with Counter([*model.parameters(), *model.buffers(), *state, step.batch.images, step.batch.target]) as counter:
+        step.gradients()
+    assert planned.peak == pytest.approx(counter.peak, rel=0.02)
+    assert planned.operations * planned.images == pytest.approx(counter.products + counter.convolutions, rel=1e-6)
+
+
+def test_alive_by_hand():
+    """exp keeps its result (y), which is alive to the end with x; the cosine lives until the sum is done."""
+    x = torch.zeros(1000)
+    with Counter([x, None]) as counter:
+        y = x.exp()
+        z = y.cos()
+        z.sum()
+        assert counter.now == 3 * 4000
+        del z
+        assert counter.now == 2 * 4000
+        y.view(10, 100).t()
+        y.add_(1)
+        assert counter.now == 2 * 4000, "views and results in place are no new memory"
+    assert counter.peak == 3 * 4000 + 4
+
+
+def test_operations_are_those_of_pytorchs_counter():
+    """And products in place beside them, which it leaves out; attention on CPUs it does not know."""
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3), torch.nn.Flatten(), torch.nn.Linear(8 * 36, 5))
+    x, y = torch.rand(2, 3, 8, 8), torch.rand(2, 5)
+    with FlopCounterMode(display=False) as theirs, Counter() as ours:
+        net(x).sum().backward()
+    assert ours.products + ours.convolutions == theirs.get_total_flops()
+    assert ours.convolutions == 2 * 2 * 36 * 8 * 27 * 2  # images are given no gradient
+    with Counter() as counter:
+        y.addmm_(torch.rand(2, 7), torch.rand(7, 5))
+        torch.nn.functional.scaled_dot_product_attention(*(torch.rand(1, 2, 6, 4) for _ in range(3)))
+    assert counter.products == 2 * 2 * 7 * 5 + 2 * 2 * 2 * 6 * 6 * 4
+
+
+# ------------------------------------------------------------------------------------------- choices
+
+
+def test_smaller_batches_and_leanest_need_less(tmp_path):
+    planner = Planner(spell(tmp_path, "lora", TINY, "train.batch=4"), HERE)
+    lean, leanest = planner.need("lean"), planner.need("leanest", memory="leanest")
+    half = planner.need("half", batch=2, accumulate=2)
+    assert leanest.total < half.total < lean.total
+    assert leanest.operations > lean.operations
+    assert half.operations == pytest.approx(lean.operations, rel=0.01)
+    assert half.memory["activations"] == pytest.approx(lean.memory["activations"] / 2, rel=0.05)
+
+
+def test_what_fits_and_what_to_change(tmp_path, monkeypatch):
+    run = spell(tmp_path, "adaptformer", TINY, "train.batch=4")
+    made = plan.make(run, "8GB")
+    assert made.fits
+    assert made.advice is None
+    need = {each.name: each for each in made.needs}
+    assert made.needs[0].name == "adaptformer"
+    assert {"adaptformer, leanest", "adaptformer, bf16", "full", "lora", "last_k", "frozen"} <= set(need)
+    assert need["frozen"].peak < need["adaptformer, leanest"].peak < need["adaptformer"].peak < need["full"].peak
+
+    def advice(size):
+        monkeypatch.setattr(machine, "limit", lambda train, gpu=None: Limit(int(size), "a test", gpu=False, here=False))
+        found = plan.make(run)
+        assert found.fits is False
+        if found.advice is not None:
+            assert found.advice.peak <= size
+            again = config.load(vars(run), found.advice.changes)
+            assert Planner(again, HERE).need("it").peak == found.advice.peak, "what is written is what was planned"
+        return found
+
+    assert advice(need["adaptformer, leanest"].peak).advice.changes == ("train.memory=leanest",)
+    smaller = advice(need["adaptformer, leanest"].peak - 1000).advice.changes
+    assert smaller in [("train.memory=leanest", f"train.batch={b}", f"train.accumulate={4 // b}") for b in (1, 2)]
+    other = advice(need["frozen"].peak)
+    assert other.advice.changes == ("method=frozen", "train.memory=leanest")
+    assert plan.verdict(other)[1:3] == ["  method: frozen", "  train: {memory: leanest}"]
+    assert advice(1000).advice is None
+
+
+def test_names_of_gpus():
+    def gigabytes(name):
+        return (machine.limit(Train(), name).bytes + GIB // 2) / 0.9 / GIB
+
+    assert [gigabytes(each) for each in ("8GB", "16", "T4", "rtx 4090", "NVIDIA A100-80GB")] == pytest.approx(
+        [8, 16, 16, 24, 80]
+    )
+    with pytest.raises(ConfigError, match="did you mean 'A100'"):
+        machine.limit(Train(), "A1000")
+    here = machine.limit(Train(accelerator="cpu"))
+    assert 0 < here.bytes < 2**50
+    assert here.here
+    assert not here.gpu
+
+
+def test_speed_is_measured_once():
+    machine.speed.cache_clear()
+    found = machine.speed("cpu", "fp32")
+    assert machine.speed("cpu", "fp32") is found
+    assert 1e7 < found.products < 1e15
+    assert 1e7 < found.convolutions < 1e15
+
+
+def test_the_command(tmp_path):
+    run = spell(tmp_path, "lora", NANO)
+    file = toy.write_config(tmp_path / "run.yaml", run)
+    told = CliRunner().invoke(app, ["plan", str(file), "train.batch=1", "--gpu", "8GB", "--json"])
+    assert told.exit_code == 0, told.output
+    found = json.loads(told.stdout)
+    assert found["fits"] is True
+    assert found["needs"][0]["images"] == 1
+    assert found["needs"][0]["total"] == sum(found["needs"][0]["memory"].values())
+    assert found["needs"][0]["seconds"] is None
+    shown = CliRunner().invoke(app, ["plan", str(file)], env={"COLUMNS": "160"})
+    assert "4 training images of 64 x 64, 2 at once" in shown.stdout
+    assert "the run fits" in shown.stdout
+    wrong = CliRunner().invoke(app, ["plan", str(file), "--gpu", "toaster"])
+    assert wrong.exit_code == 2
+    assert len(wrong.stderr.splitlines()) <= 5
+    assert not (tmp_path / "run").exists(), "nothing is written"
