@@ -49,6 +49,7 @@ CASES: dict[str, list[dict[str, object]]] = {
     "apla": [{}, {"columns": 3}],
     "bitfit": [{}, {"embedding": True}],
     "cp": [{"rank": 8}],
+    "hf": [{"kind": "oft"}, {"kind": "vera", "options": {"r": 8}}],
     "mona": [{"width": 8}],
     "last_k": [{"k": 1}],
     "rocoft": [{}, {"side": "columns", "targets": ("fc2",)}],
@@ -90,12 +91,12 @@ NEED_TOKENS = {"convpass", "lst", "mona", "vit_adapter", "vpt"}
 NEED_OUR_BLOCKS = {"convpass", "mona"}
 NEED_ATTENTION = {"apla", "houlsby"}
 NEED_LINEARS = {
-    *("adaptformer", "cp", "dora", "ia3", "lora", "lora_fa", "lora_plus", "pfeiffer", "pissa", "rocoft", "vera"),
+    *("adaptformer", "cp", "dora", "hf", "ia3", "lora", "lora_fa", "lora_plus", "pfeiffer", "pissa", "rocoft", "vera"),
     *NEED_ATTENTION,
 }
 TWICE = {"pissa"}  # methods whose file holds what they started from as well
 ROUNDED = {"pissa"}  # methods that add and subtract the same at the start
-COSTLY = {"vit_adapter"}  # methods whose cases beyond the first are tried on the tiny backbones only
+COSTLY = {"hf", "vit_adapter"}  # methods whose cases beyond the first are tried on the tiny backbones only
 BEYOND_BLOCKS = {"full", "bitfit-1"}  # cases that are asked to train what the embedding is made of
 
 
