@@ -12,7 +12,7 @@ from adapteo.bands import SENSORS, resolve
 from adapteo.data.raster import Scene, open_scene
 from adapteo.errors import ConfigError, DataError
 
-__all__ = ["Inputs", "SceneImages", "match_bands", "open_dates"]
+__all__ = ["Inputs", "SceneImages", "match_bands", "open_dates", "taken_in_order"]
 _NAME_BANDS = "name the bands of the file in its order with --bands (in Python: bands=…), e.g. blue,green,red"
 Numbers = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
 Box = tuple[int, int, int, int]
@@ -95,6 +95,12 @@ def match_bands(
         allowed=wanted,
         fix=_NAME_BANDS,
     )
+
+
+def taken_in_order(scene: Banded, sensor: str | None = None, frames: int = 1) -> bool:
+    """Whether a file does not say which bands it has, so that `match_bands` takes them in the dataset's order."""
+    names = scene.descriptions[: scene.count // frames]
+    return not any(_meanings(names, key) for key in ((sensor,) if sensor else SENSORS))
 
 
 def _meanings(names: Sequence[str | None], sensor: str) -> dict[str, int]:

@@ -125,7 +125,10 @@ def read(path: Path) -> Document:
     if node is None:
         raise ConfigError(f"{path.name} is empty", fix="start from an example of the documentation")
     if not isinstance(node, yaml.MappingNode):
-        raise ConfigError(f"{_place(path.name, node)}: expected `key: value` lines, found {_kind(node)}")
+        raise ConfigError(
+            f"{_place(path.name, node)}: expected `key: value` lines, found {_kind(node)}",
+            fix="begin with `dataset:`, and write its keys indented below",
+        )
     built = _Builder(document).build(node, (), ())
     if isinstance(built, dict):
         document.root = built

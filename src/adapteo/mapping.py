@@ -14,23 +14,31 @@ import torch
 from torch import Tensor
 
 from adapteo import config
+from adapteo._scene_values import check_values, overview
 from adapteo.assembly import Imagery
 from adapteo.bands import resolve_all
 from adapteo.config import Run
 from adapteo.data.map_file import Grid, grid_of
 from adapteo.data.mosaic import common_grid, on_grid
-from adapteo.data.radiometry import check_range
 from adapteo.data.raster import Scene
 from adapteo.data.scene_files import Assembled, open_images
 from adapteo.errors import ConfigError, DataError
 from adapteo.figures import colours_of
 from adapteo.files import sha256
 from adapteo.model import Model
-from adapteo.predict import Inputs, MapLegend, SceneImages, Target, keep_scenes, match_bands, predict_layers
+from adapteo.predict import (
+    Inputs,
+    MapLegend,
+    SceneImages,
+    Target,
+    keep_scenes,
+    match_bands,
+    predict_layers,
+    taken_in_order,
+)
 from adapteo.windows import Forward, Layer, Progress, Windows
 
 __all__ = ["Fitted", "Mosaic", "Reading", "Watch", "map_scenes"]
-_OVERVIEW = 512
 
 
 class Fitted(Protocol):
@@ -176,7 +184,7 @@ def _map(
         opened = [stack.enter_context(_open(fitted, files, reading)) for files in places]
         if mosaic and all(scene.date for scene in opened):
             opened.sort(key=lambda scene: scene.date or date.min)
-        inputs = [_inputs(fitted, scene, reading) for scene in opened]
+        inputs = [_inputs(fitted, scene, reading, target.tell or _silent) for scene in opened]
         layers, grid = _layers(fitted, opened, inputs, mosaic)
         predict_layers(
             layers,
@@ -219,8 +227,12 @@ def _open(fitted: Fitted, files: Sequence[str | Path], reading: Reading) -> Iter
         yield scene
 
 
-def _inputs(fitted: Fitted, scene: Scene, reading: Reading) -> Inputs:
-    """Find the model's bands in a scene, and what its numbers mean."""
+def _silent(_: str) -> None:
+    """For those who do not want to know."""
+
+
+def _inputs(fitted: Fitted, scene: Scene, reading: Reading, tell: Callable[[str], None]) -> Inputs:
+    """Find the model's bands in a scene, and what its numbers mean; tell what is doubtful."""
     frames, wanted = fitted.imagery.frames, fitted.bands
     if reading.bands:
         names = resolve_all(reading.bands, reading.sensor)
@@ -235,14 +247,17 @@ def _inputs(fitted: Fitted, scene: Scene, reading: Reading) -> Inputs:
         indexes = tuple(names.index(band) + 1 for band in wanted)
     else:
         indexes = _matched(fitted, scene, reading.sensor)
-    overview = _overview(scene, indexes)
+        if taken_in_order(scene, reading.sensor, frames):
+            order = ",".join(fitted.imagery.bands)
+            tell(f"{scene.path} does not say which bands it has: taken as --bands {order}, the order of training")
+    values = overview(scene, indexes)
     if reading.scaling:
         scale, offset = reading.scaling
     elif isinstance(scene, Assembled) and scene.scaled:
         scale, offset = 1.0, 0.0
     else:
-        scale, offset = fitted.run.dataset.radiometry(overview)
-    check_range(overview * scale + offset, wanted, scale, scene.path)
+        scale, offset = fitted.run.dataset.radiometry(values)
+    check_values(values * scale + offset, wanted, scale, scene.path, tell)
     return Inputs(indexes, frames, scale, offset)
 
 
@@ -285,14 +300,6 @@ def _facts(scene: str | Path) -> list[object]:
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     found = [(str(file), file.stat()) for file in files if file.exists()]
     return [str(scene), [(name, status.st_size, status.st_mtime_ns) for name, status in found]]
-
-
-def _overview(scene: Scene, indexes: Sequence[int]) -> np.ndarray:
-    """Five windows of a scene, corners and centre, side by side: ``(c, h, w)`` in stored numbers."""
-    height, width = min(_OVERVIEW, scene.height), min(_OVERVIEW, scene.width)
-    bottom, right = scene.height - height, scene.width - width
-    places = {(0, 0), (0, right), (bottom, 0), (bottom, right), (bottom // 2, right // 2)}
-    return np.concatenate([scene.read(row, col, height, width, indexes) for row, col in sorted(places)], axis=-1)
 
 
 def _place_and_dates(scene: Scene, frames: int) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from adapteo._scene_images import Inputs, SceneImages, match_bands, open_dates
+from adapteo._scene_images import Inputs, SceneImages, match_bands, open_dates, taken_in_order
 from adapteo.data.map_file import Grid, Layout, fingerprint_of, grid_of, open_maps
 from adapteo.data.raster import block_cache
 from adapteo.errors import ConfigError, DataError
@@ -28,6 +28,7 @@ __all__ = [
     "match_bands",
     "predict_layers",
     "predict_scene",
+    "taken_in_order",
 ]
 PROBABILITY_STEPS = 10_000
 """Probabilities are stored as integers of 1/10,000."""

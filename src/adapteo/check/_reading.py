@@ -75,5 +75,6 @@ def _anchored(value: Any, trail: Trail, document: Document) -> Any:
         f.name: _anchored(vars(value)[f.name], (*trail, f.name), document) for f in fields(value) if f.init
     }
     if isinstance(changed.get("root"), str):  # by convention a path as well
-        changed["root"] = str(document.origin((*trail, "root")).folder / Path(str(changed["root"])).expanduser())
+        root = document.origin((*trail, "root")).folder / Path(str(changed["root"])).expanduser()
+        changed["root"] = str(root.resolve() if ".." in root.parts else root)  # messages name files as a person does
     return replace(value, **changed)

@@ -7,7 +7,7 @@ from pathlib import Path
 from adapteo.check._findings import LEVELS, Check, Checked, Finding
 from adapteo.check._reading import Source, read_source
 from adapteo.check._view import View
-from adapteo.errors import AdaptEOError
+from adapteo.errors import AdaptEOError, shorten
 
 _STOPS = "training stops here as well"
 
@@ -56,5 +56,6 @@ def _source(source: str | Path | Source) -> Source:
 
 def _failed(name: str, error: AdaptEOError) -> Finding:
     """What could not be read, as a finding."""
-    details = (f"allowed: {', '.join(error.allowed)}",) if error.allowed else ()
-    return Finding("FAIL", name, "", error.problem, _STOPS, error.fix, details)
+    allowed = f"allowed: {', '.join(error.allowed)}" if error.allowed else ""
+    change = error.fix or shorten(allowed)
+    return Finding("FAIL", name, "", error.problem, _STOPS, change, (allowed,) if allowed else ())

@@ -23,6 +23,7 @@ from adapteo.data.vector import Labels
 from adapteo.errors import AdaptEOError, DataError
 
 _Value = TypeVar("_Value")
+_FEW_PIXELS = 64
 _PIXELS = 12_000_000
 """Sampled values of all scenes and bands together that are kept: 48 MB."""
 _WINDOWS = 1000
@@ -144,7 +145,10 @@ class View:
     def shows_offset(self, pixels: Pixels, factor: float = 1.0) -> bool:
         """Whether the reflectance of a scene, times a factor, carries the Sentinel-2 baseline offset."""
         chosen = pixels.values[self.optical]
-        return bool(chosen.size) and baseline_offset(chosen * np.float32(factor)) != 0
+        known = chosen[~np.isnan(chosen)]
+        if known.size < _FEW_PIXELS or known.min() == known.max():
+            return False  # too little to tell
+        return baseline_offset(chosen * np.float32(factor)) != 0
 
     def physical(self, pixels: Pixels) -> np.ndarray:
         """Values of a scene ``(c, h, w)`` as the model gets them: with the offset."""

@@ -39,7 +39,8 @@ def _run(view: View) -> Iterator[Finding]:
         rare = min(kinds, key=lambda kind: len(kinds[kind]))
         yield Finding(
             "WARN", _NAME, some(kinds[rare]), f"different types of values: {some([*kinds])}",
-            "their values have the same size, so one `scale` fits; check that nodata is the same in all", "", told,
+            "their values have the same size, so one `scale` fits; a nodata of one may be a value of the other",
+            "see that nodata is the same in all (`gdalinfo`), or write them alike with `gdal_translate -ot`", told,
         )  # fmt: skip
     else:
         said = f"all of one type ({next(iter(kinds))})" if kinds else "all of one size"

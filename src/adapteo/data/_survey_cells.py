@@ -191,6 +191,12 @@ def _missed(scenes: Sequence[SceneFile], labels: Labels) -> DataError:
                 f"{labels.path}: no label lies in a scene, but with x and y exchanged they lie in {scene.path.name}",
                 fix="exchange them (CSV: the names of the two columns; QGIS: Swap X and Y coordinates)",
             )
+    inside = next((scene for scene in scenes if shown(scene, labels).size), None)
+    if inside is not None:
+        return DataError(
+            f"{labels.path}: its labels lie in the scenes (e.g. {inside.path.name}), but cover the middle of no pixel",
+            fix=f"draw areas larger than a pixel ({inside.gsd:.3g} m), or save their centres as points",
+        )
     nearest = scenes[0]
     here = labels.to_crs(nearest.crs)
     (left, bottom), (right, top) = _extent(nearest)

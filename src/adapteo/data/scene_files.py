@@ -203,7 +203,12 @@ def _one(name: str, sensor: str | None) -> Source:
     path = Path(name)
     if not is_remote(name) and not path.exists():
         raise DataError(f"there is no file {name}", fix="check the path")
-    found = discover([name], Path.cwd(), sensor=sensor)
+    try:
+        found = discover([name], Path.cwd(), sensor=sensor)
+    except DataError as error:
+        if path.is_dir() and not any(file.is_file() for file in path.rglob("*")):
+            raise DataError(f"{name} is an empty folder", fix="name a file, or a folder with images") from error
+        raise
     if len(found) > 1:
         raise DataError(
             f"{name} holds {len(found)} scenes: {', '.join(source.name for source in found[:4])}",

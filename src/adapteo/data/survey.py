@@ -25,6 +25,9 @@ from adapteo.data.raster import latlon_of_centre
 from adapteo.data.vector import Labels, read_labels
 from adapteo.errors import ConfigError, DataError, closest
 
+_MOST_OVERLAPS = 8
+"""Of windows along one side: 64 windows for each place; more takes hours and teaches nothing new."""
+
 
 @dataclass(frozen=True)
 class Survey(Dataset):
@@ -104,6 +107,12 @@ class Survey(Dataset):
                 raise ConfigError(f"{key} is {value}", allowed=["1 or more"])
         if self.stride is not None and (self.stride < 1 or self.chip % self.stride):
             raise ConfigError(f"stride is {self.stride}, which does not divide chip ({self.chip})", fix="e.g. chip / 2")
+        if self.stride is not None and self.chip // self.stride > _MOST_OVERLAPS:
+            times = (self.chip // self.stride) ** 2
+            raise ConfigError(
+                f"stride is {self.stride} and chip {self.chip}: each place would be in {times:,} windows",
+                fix=f"set stride to {-(-self.chip // 2)} (half of chip), or leave it out",
+            )
         for key, size in (("point_radius", self.point_radius), ("line_width", self.line_width)):
             if size is not None and (size < 0 or (key == "line_width" and size == 0)):
                 raise ConfigError(f"{key} is {size:g}", allowed=["a positive number"])

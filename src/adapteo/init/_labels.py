@@ -131,7 +131,13 @@ def _column(path: Path, layer: str | None, given: str | None) -> tuple[str, str]
         return fits[0], "the only column with 2 to 30 different values"
     if not columns:
         raise ConfigError(f"{path} has no columns", fix="add one with the class of each feature")
-    shown = {name: columns[name] for name in fits or columns}
+    filled = {name: values for name, values in columns.items() if values}
+    if not filled:
+        raise ConfigError(
+            f"{path} has nothing in its columns ({shorten(', '.join(columns), 200)}), or no features",
+            fix="fill in the class of each feature, save the layer, and name its column with --class-column",
+        )
+    shown = {name: filled[name] for name in fits or filled}
     samples = "; ".join(f"{name} ({', '.join(values[:3])}{', …' if len(values) > 3 else ''})"
                         for name, values in shown.items())  # fmt: skip
     first = next(iter(shown))
