@@ -9,7 +9,8 @@ Importing this imports no torch; the first call does. The imports are by name be
 imports this one first, and none of them may depend on what is above it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +21,11 @@ from adapteo.registry import names
 if TYPE_CHECKING:
     from adapteo.config import Run
     from adapteo.experiment import FittedRun
+    from adapteo.train import Observer
+    from adapteo.tuning import Tuned
 
 __version__ = "0.1.0"
-__all__ = ["AdaptEOError", "__version__", "fit", "load", "names"]
+__all__ = ["AdaptEOError", "__version__", "fit", "load", "names", "tune"]
 
 
 def fit(
@@ -55,13 +58,58 @@ def fit(
     else:
         run = config.load(configuration, overrides)
     observer = import_module("adapteo._screen").ScreenObserver(run.task.monitor, run.train.epochs) if show else None
-    if check and not resume and config.name_of(run.dataset) == "survey":
-        backbone = {"name": config.name_of(run.backbone), **vars(run.backbone)}
-        for note in import_module("adapteo.check").before_training(run.dataset, backbone, configuration):
-            if observer is not None:
-                observer.note(note)
+    if check and not resume:
+        _check(run, configuration, observer)
     fitted: FittedRun = experiment.fit(run, resume=resume, observer=observer)
     return fitted
+
+
+def tune(
+    configuration: "str | Path | Mapping[str, object] | Run",
+    *overrides: str,
+    methods: Sequence[str] = (),
+    trials: int = 16,
+    seeds: int = 3,
+    prune: bool = False,
+    show: bool = True,
+    check: bool = True,
+) -> "Tuned":
+    """Search the best setting of each method on validation with equal budgets, then test each once.
+
+    Args:
+        configuration: as of `fit`.
+        overrides: as of `fit`; several values are searched: ``method.rank=4,8,16``, ``train.rate=1e-5..1e-2``. ``out``
+            is the folder of the tuning, by default ``tune`` in the project, or that of the run with ``-tune``.
+        methods: names; ``"lora+ssf"`` for two together, ``"scratch"`` for training from random weights; by default
+            the configuration's own.
+        trials: trainings of each search.
+        seeds: trainings of each best setting that are tested.
+        prune: end trials early that are worse than the median of the others.
+        show: print progress on standard error.
+        check: as of `fit`; a tuning that goes on is not checked again.
+
+    Returns:
+        The table; it is in the folder as well, with ``best.yaml``. Called again, it goes on where it was stopped.
+
+    Raises:
+        ConfigError: something does not hold, or Optuna is not installed.
+        DataError: the images or labels do not hold.
+        Interrupted: when stopped; what is finished is kept.
+    """
+    config, tuning = import_module("adapteo.config"), import_module("adapteo.tuning")
+    search = [text for text in overrides if tuning.is_search(text)]
+    plain = [text for text in overrides if text not in search]
+    search += [text for text in plain if text.partition("=")[0].strip() == "train.rate"]  # that one is not searched
+    given = configuration if isinstance(configuration, str | Path | Mapping) else vars(configuration)
+    base = config.load(given, plain)
+    if not any(text.partition("=")[0].strip() == "out" for text in plain):
+        name = "tune" if base.out.name == import_module("adapteo.project").RUN_FOLDER else f"{base.out.name}-tune"
+        base = replace(base, out=base.out.with_name(name))
+    reporter = tuning.ScreenReporter() if show else None
+    if check and not base.out.exists():
+        _check(base, configuration, reporter)
+    tuned: Tuned = tuning.tune(base, methods, tuning.parse(search), tuning.Terms(trials, seeds, prune), reporter)
+    return tuned
 
 
 def load(folder: str | Path) -> "FittedRun":
@@ -74,3 +122,14 @@ def load(folder: str | Path) -> "FittedRun":
     place = import_module("adapteo.project").run_folder(folder)
     fitted: FittedRun = import_module("adapteo.experiment").load(place)
     return fitted
+
+
+def _check(run: "Run", configuration: object, observer: "Observer | None") -> None:
+    """Look at the scenes and labels of a `survey`, and pass on what there is to say."""
+    name_of = import_module("adapteo.config").name_of
+    if name_of(run.dataset) != "survey":
+        return
+    backbone = {"name": name_of(run.backbone), **vars(run.backbone)}
+    for note in import_module("adapteo.check").before_training(run.dataset, backbone, configuration):
+        if observer is not None:
+            observer.note(note)

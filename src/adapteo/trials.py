@@ -33,7 +33,7 @@ _SEED = 2504
 _DRAWS, _FAR = 20, 10_000  # draws of a point that was not tried; between their seeds
 _BEFORE_PRUNING = 4  # trials that come to an end before any is ended
 
-Value = str | int | float | bool | None | list[Any]
+Value = str | int | float | bool | None | list[Any] | dict[str, Any]
 Values = Mapping[str, Value]
 Trial = dict[str, Any]
 """``values``; of a finished one ``state`` and ``seconds`` too, and ``value`` with other facts, or why it failed."""
@@ -84,12 +84,14 @@ class Search:
         space: what may be tried; with fewer points than `count` each of them is tried once.
         count: most trials.
         maximise: whether higher values are better.
+        first: what is tried first; None to leave that to Optuna.
     """
 
     folder: Path
     space: Space
     count: int
     maximise: bool = False
+    first: Values | None = None
 
     def run(self, train: Callable[[int, Values, Path], Mapping[str, Any]]) -> list[Trial]:
         """Try until there are enough trials; those that are finished are read, not repeated.
@@ -137,6 +139,8 @@ class Search:
 
     def _propose(self, before: Sequence[Trial], number: int) -> Values:
         """What to try next, which has not been tried."""
+        if self.first is not None and not before:
+            return self.first
         tried = [trial["values"] for trial in before]
         count = points(self.space)
         if count is not None and count <= self.count:
@@ -165,7 +169,7 @@ class Search:
                     distributions=_distributions(optuna, self.space),
                     value=trial.get("value") if trial["state"] == COMPLETE else None,
                     state=state[trial["state"]],
-                    intermediate_values=dict(enumerate(trial.get("course", ()))),
+                    intermediate_values=_known(trial.get("course", ())),
                 )
             )
         return study
@@ -180,9 +184,7 @@ class Search:
         """
         optuna = load_optuna()
         study = self._study(optuna, before, optuna.samplers.RandomSampler(seed=_SEED))
-        running = optuna.trial.create_trial(
-            state=optuna.trial.TrialState.RUNNING, intermediate_values=dict(enumerate(course))
-        )
+        running = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, intermediate_values=_known(course))
         pruner = optuna.pruners.MedianPruner(n_startup_trials=_BEFORE_PRUNING, n_warmup_steps=warmup)
         return bool(pruner.prune(study, running))
 
@@ -234,6 +236,11 @@ def _attempt(values: Values, folder: Path, train: Callable[[], Mapping[str, Any]
         if path.name not in _KEPT:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     return trial
+
+
+def _known(course: Sequence[float | None]) -> dict[int, float]:
+    """Values by epoch, without those that are no number."""
+    return {epoch: value for epoch, value in enumerate(course) if value is not None and math.isfinite(value)}
 
 
 def _distributions(optuna: ModuleType, space: Space) -> dict[str, Any]:

@@ -71,6 +71,44 @@ def plan(
         render(made)
 
 
+@app.command()
+@reported()
+def tune(  # noqa: PLR0913  # one for each option
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="YAML file of the run, or project folder.", show_default=False)
+    ],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="KEY=VALUE",
+            help="Change keys, e.g. train.epochs=20; several values are searched: method.rank=4,8,16, "
+            "decoder=linear,unet, train.rate=1e-5..1e-2 (which is always searched unless it is given).",
+        ),
+    ] = None,
+    search: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUES", help="The same, for scripts: search this.")
+    ] = None,
+    methods: Annotated[
+        str, typer.Option(help="E.g. lora,ssf,lora+ssf,full,frozen,scratch (default: the configuration's).")
+    ] = "",
+    trials: Annotated[int, typer.Option(help="Trainings of each method's search, judged on validation.")] = 16,
+    seeds: Annotated[int, typer.Option(help="Trainings of each method's best setting, tested once.")] = 3,
+    prune: Annotated[bool, typer.Option("--prune", help="End trials early that are worse than the median.")] = False,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Train even if `adapteo check` finds a FAIL.")] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder (default: tune/ in the project, or runs/ and the YAML's name-tune).")
+    ] = None,
+) -> None:
+    """Compare methods fairly: search each on validation with equal budgets, then test the best of each.
+
+    A tuning that was stopped goes on with the same command.
+    """
+    texts = [*(overrides or ()), *(search or ()), *([f"out={out}"] if out else ())]
+    names = [name for name in methods.split(",") if name.strip()]
+    tuned = adapteo.tune(config, *texts, methods=names, trials=trials, seeds=seeds, prune=prune, check=not no_check)
+    tuned.render()
+
+
 _SCENES = "GeoTIFFs of any size, product folders (.SAFE), folders with one file per band, or addresses."
 _Run = Annotated[
     Path, typer.Argument(metavar="RUN", help="Folder of a finished run, or of its project.", show_default=False)

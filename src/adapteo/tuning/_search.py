@@ -1,0 +1,165 @@
+"""The search of one method, on validation only."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from adapteo import experiment
+from adapteo.checkpoint import write_json
+from adapteo.config import Run
+from adapteo.errors import AdaptEOError, ConfigError, WeightsError
+from adapteo.train import LOG_FILE, Observer
+from adapteo.trials import COMPLETE, Pruned, Search, Trial, Values, course
+from adapteo.tuning._arms import Arm, budget
+from adapteo.tuning._screen import Reporter
+
+_SEARCH_FILE = "search.json"
+_UNPRUNED = 5  # this part of the epochs
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Attributes:
+        arm: of which method.
+        trials: that were trained.
+        number: of the best; None where nothing was searched.
+        error: why there is nothing; None when there is.
+    """
+
+    arm: Arm
+    trials: list[Trial] = field(default_factory=list)
+    number: int | None = None
+    error: AdaptEOError | None = None
+
+    @property
+    def values(self) -> Values:
+        """Of all keys of the search."""
+        best = {} if self.number is None else self.trials[self.number]["values"]
+        return {**self.arm.fixed, **best}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tuning is at work.
+
+    Attributes:
+        out: its folder.
+        trials: most of each search.
+        prune: whether trials that are worse than the median are ended.
+        reporter: is told.
+    """
+
+    out: Path
+    trials: int
+    prune: bool
+    reporter: Reporter
+
+    @property
+    def starts(self) -> Path:
+        """Folder of the head starts."""
+        return self.out / "starts"
+
+    def fit(self, run: Run, observer: Observer | None = None) -> "experiment.FittedRun":
+        """Train, or go on."""
+        return experiment.fit(run, resume=True, observer=observer or self.reporter, starts=self.starts)
+
+
+def search(arm: Arm, place: Place) -> Found:
+    """Find the best setting of a method; a method that cannot be trained here has an error instead.
+
+    Raises:
+        DataError: the data cannot be read.
+        Interrupted: stopped by the user.
+    """
+    count = budget(arm, place.trials)
+    if not count:
+        return Found(arm)
+    searching = Search(place.out / arm.folder, arm.space, count, _maximise(arm.base), arm.usual())
+    trials: list[Trial] = []
+    try:
+        _claim(arm, place)
+        trials = searching.run(lambda number, values, folder: _train(arm, place, searching, (number, values, folder)))
+        return Found(arm, trials, searching.best(trials))
+    except (ConfigError, WeightsError) as error:
+        return Found(arm, searching.finished(), error=error)
+    except AdaptEOError as error:
+        if not trials:  # it stopped in the middle
+            raise
+        return Found(arm, trials, error=error)
+
+
+def _claim(arm: Arm, place: Place) -> None:
+    """Refuse to go on with another search."""
+    path, new = place.out / arm.folder / _SEARCH_FILE, json.loads(json.dumps({**arm.plain(), "prune": place.prune}))
+    if not path.is_file():
+        write_json(new, path)
+        return
+    old = json.loads(path.read_text(encoding="utf-8"))
+    for key in new:
+        if old.get(key) != new[key]:
+            raise ConfigError(
+                f"{path.parent} holds a search of another {key}: {_difference(old.get(key), new[key])}",
+                fix="choose another folder with --out, or delete that one",
+            )
+
+
+def _difference(old: Any, new: Any) -> str:
+    if isinstance(old, str) and isinstance(new, str):
+        lines = zip(old.splitlines(), new.splitlines(), strict=False)
+        old, new = next(((a.strip(), b.strip()) for a, b in lines if a != b), ("more", "less"))
+    return f"{old} there, {new} here"
+
+
+def _train(arm: Arm, place: Place, searching: Search, trial: tuple[int, Values, Path]) -> Mapping[str, Any]:
+    """Train a trial, and note its best epoch."""
+    number, values, folder = trial
+    place.reporter.training(f"{arm.name}: trial {number + 1} of {searching.count}")
+    run = arm.run(values, folder)
+    observer = _Pruner(place.reporter, searching, run, number) if place.prune else None
+    said, ended = "ended early", False
+    try:
+        place.fit(run, observer)
+        scores, losses = course(folder / LOG_FILE, column(run)), course(folder / LOG_FILE, "val_loss")
+        known = [epoch for epoch, score in enumerate(scores) if math.isfinite(score)]
+        if not known:
+            raise AdaptEOError(f"{column(run)} is no number in any epoch")
+        sign = -1 if _maximise(run) else 1
+        best = min(known, key=lambda epoch: (sign * scores[epoch], losses[epoch]))
+        said, ended = f"{column(run)} {scores[best]:.4f}", True
+        return {"value": scores[best], "loss": losses[best], "epoch": best, "course": scores}
+    finally:
+        shown = " ".join(
+            f"{key}={value:.2g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()
+        )
+        place.reporter.trained(f"{arm.name}  trial {number + 1}/{searching.count}  {shown}  {said}" if ended else "")
+
+
+def column(run: Run) -> str:
+    """Of the log: what is searched for."""
+    return f"val_{run.task.monitor}" if run.train.select == "score" else "val_loss"
+
+
+def _maximise(run: Run) -> bool:
+    return run.train.select == "score" and run.task.higher_is_better
+
+
+class _Pruner(Observer):
+    """Passes on what it is told, and ends a trial that is worse than the median of the others."""
+
+    def __init__(self, reporter: Reporter, searching: Search, run: Run, number: int) -> None:
+        self.reporter, self.searching, self.run = reporter, searching, run
+        self.before = [trial for trial in searching.finished()[:number] if trial["state"] == COMPLETE]
+        self.note, self.steps, self.step = reporter.note, reporter.steps, reporter.step  # type: ignore[method-assign]
+        self.finished = reporter.finished  # type: ignore[method-assign]
+
+    def epoch(self, row: Mapping[str, float]) -> None:
+        """Compare."""
+        self.reporter.epoch(row)
+        scores = course(self.run.out / LOG_FILE, column(self.run))
+        if self.searching.hopeless(self.before, scores, self.run.train.epochs // _UNPRUNED):
+            raise Pruned(scores)

@@ -1,0 +1,206 @@
+"""A tuning from its configuration to its table."""
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from adapteo import config
+from adapteo.checkpoint import write_json
+from adapteo.config import Run
+from adapteo.errors import AdaptEOError, ConfigError, DataError, Interrupted
+from adapteo.evaluate import ALL
+from adapteo.files import replacing
+from adapteo.fitted import RUN_FILE
+from adapteo.train import LOG_FILE, STATE_FILE
+from adapteo.trials import COMPLETE, Space, course, load_optuna
+from adapteo.tuning._arms import PROBE, arms, budget, probe
+from adapteo.tuning._screen import Reporter
+from adapteo.tuning._search import Found, Place, search
+from adapteo.tuning._space import parse
+from adapteo.tuning._table import Row, Spread, Tuned
+
+_RESULT_FILE, _BEST_FILE = "result.json", "best.yaml"
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Of the comparison.
+
+    Attributes:
+        trials: of each method's search.
+        seeds: trainings of each method's best setting that are tested.
+        prune: end trials that are worse than the median of the others after a fifth of the epochs. The budgets of
+            methods are then equal in trials, not in epochs.
+    """
+
+    trials: int = 16
+    seeds: int = 3
+    prune: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values out of range.
+
+        Raises:
+            ConfigError: names the value.
+        """
+        for name, least in (("trials", 0), ("seeds", 1)):
+            if vars(self)[name] < least:
+                raise ConfigError(f"{name} is {vars(self)[name]}", allowed=[f"{least} or more"])
+
+
+def tune(
+    base: Run,
+    methods: Sequence[str] = (),
+    space: Space | None = None,
+    terms: Terms | None = None,
+    reporter: Reporter | None = None,
+) -> Tuned:
+    """Search each method on validation, train the best of each with several seeds, and test those once.
+
+    Args:
+        base: the run; its folder is that of the tuning.
+        methods: names; "lora+ssf" for two that work together, "scratch" for training from random weights; the
+            configuration's own when there are none.
+        space: of `parse`; by default the learning rate.
+        terms: budgets.
+        reporter: is told of the progress.
+
+    Returns:
+        The table, which is in the folder as well. What was finished before is read, not repeated.
+
+    Raises:
+        ConfigError: Optuna is not installed, the folder holds another tuning, or no method can be trained here.
+        DataError: the data cannot be read.
+        Interrupted: stopped; what is finished is kept.
+    """
+    terms, reporter = terms or Terms(), reporter or Reporter()
+    if base.train.devices > 1:
+        raise ConfigError(f"a tuning trains on one device, train.devices is {base.train.devices}", allowed=[1])
+    chosen = arms(base, methods, parse(()) if space is None else space)
+    if any(budget(arm, terms.trials) for arm in chosen):
+        load_optuna()
+    place = Place(base.out, terms.trials, terms.prune, reporter)
+    seeds = [base.train.seed + number for number in range(terms.seeds)]
+    reporter.begin(sum(budget(arm, terms.trials) for arm in chosen) + len(seeds) * (len(chosen) + 1))
+    with _going_on(base.out):
+        try:
+            found = [search(arm, place) for arm in chosen]  # all of them, before the first test
+            failed = [one.error for one in found if one.error]
+            if len(failed) == len(found):
+                raise failed[0]
+            baseline = Found(probe(base))
+            rows = [_row(one, place, seeds) for one in (*found, baseline)]
+        finally:
+            reporter.end()
+    return _write(base, found, Tuned(
+        base.task.monitor, base.task.higher_is_better, ("test", *base.dataset.holdouts), terms.trials, terms.seeds,
+        tuple(rows), _best(base, rows),
+    ))  # fmt: skip
+
+
+@contextmanager
+def _going_on(out: Path) -> Iterator[None]:
+    """Say of a tuning that was stopped how to go on with it, and not with one of its runs."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt):
+        raise Interrupted(
+            f"stopped; what is finished is kept in {out}", fix="the same command goes on from there"
+        ) from None
+
+
+def _row(found: Found, place: Place, seeds: Sequence[int]) -> Row:
+    """Train and test the best setting of a method."""
+    lost = sum(trial["state"] != COMPLETE for trial in found.trials)
+    spent = sum(trial["seconds"] for trial in found.trials)
+    searched = Row(found.arm.name, len(found.trials), lost, search_seconds=spent)
+    if found.error is not None:
+        return replace(searched, reason=one_line(found.error))
+    folder = Path(found.arm.folder, "only" if found.number is None else f"best-{found.number:02d}")
+    results, reason = [], ""
+    for seed in seeds:
+        try:
+            results.append(_tested(found, place, place.out / folder / f"seed-{seed}", seed))
+        except (DataError, Interrupted) as error:
+            if isinstance(error, Interrupted) or found.arm.name != PROBE:  # images of several sizes have no probe
+                raise
+            reason = one_line(error)
+        except AdaptEOError as error:  # another seed diverged
+            reason = one_line(error)
+    searched = replace(searched, values=found.values, reason=reason)
+    return _summed(searched, results, folder) if results else searched
+
+
+def _summed(row: Row, results: Sequence[Mapping[str, Any]], folder: Path) -> Row:
+    """Put the results of all seeds into a row."""
+
+    def spread(values: Iterable[float | None]) -> Spread:
+        return Spread.of([math.nan if value is None else value for value in values])
+
+    return replace(
+        row,
+        seeds=len(results),
+        validation=spread(result["validation"] for result in results),
+        scores={split: spread(result["scores"][split] for result in results) for split in results[0]["scores"]},
+        backbone=results[0]["backbone"],
+        decoder=results[0]["decoder"],
+        seconds=spread(result["seconds"] for result in results).mean,
+        memory=max((result["memory"] for result in results if result["memory"]), default=None),
+        folder=folder.as_posix(),
+    )
+
+
+def _tested(found: Found, place: Place, folder: Path, seed: int) -> Mapping[str, Any]:
+    """Train with a seed and test, or read what was found."""
+    is_probe = found.arm.name == PROBE
+    place.reporter.training(f"{found.arm.name}: best setting, seed {seed}")
+    path = folder / _RESULT_FILE
+    if not path.is_file():
+        run = found.arm.run(found.values, folder, seed)
+        report = place.fit(run).test(pictures=False, resamples=0)
+        facts = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+        tables = report.baselines if is_probe else report.tables
+        start = facts["linear_probe"] if is_probe else {}
+        result = {
+            "validation": (start["metrics"] if is_probe else facts["validation"])[run.task.monitor],
+            "scores": {split: table.row(ALL).metrics[table.monitor].value for split, table in tables.items()},
+            "backbone": facts["parameters"]["backbone_trained"],
+            "decoder": facts["parameters"]["decoder_trained"],
+            "seconds": start["seconds"] if is_probe else sum(course(folder / LOG_FILE, "seconds")),
+            "memory": None if is_probe else facts["memory_bytes"]["total"],
+        }
+        write_json(result, path)
+        (folder / STATE_FILE).unlink(missing_ok=True)
+    found_before: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    place.reporter.trained()
+    return found_before
+
+
+def _best(base: Run, rows: Sequence[Row]) -> str | None:
+    """The method that is best on validation; the probe is no configuration of its own."""
+    sign = -1 if base.task.higher_is_better else 1
+    scored = [row for row in rows if row.seeds and row.method != PROBE and not math.isnan(row.validation.mean)]
+    return min(scored, key=lambda row: sign * row.validation.mean).method if scored else None
+
+
+def _write(base: Run, found: Sequence[Found], tuned: Tuned) -> Tuned:
+    """Write tables and configurations."""
+    texts = {"table.csv": tuned.to_csv(), "table.json": tuned.to_json(), "table.md": tuned.to_markdown()}
+    for one in found:
+        if one.error is None:
+            home = base.out / one.arm.folder
+            texts[f"{one.arm.folder}/{_BEST_FILE}"] = config.dump(one.arm.run(one.values, home.absolute() / "best"))
+            if one.arm.name == tuned.best:
+                texts[_BEST_FILE] = config.dump(one.arm.run(one.values, base.out.absolute() / "best"))
+    for name, text in texts.items():
+        with replacing(base.out / name) as beside:
+            beside.write_text(text, encoding="utf-8")
+    return tuned
+
+
+def one_line(error: AdaptEOError) -> str:
+    return " ".join(error.problem.split())
