@@ -245,7 +245,7 @@ def test_wrong_usage_is_answered_by_typer(calls, args):
 
 
 def test_the_public_names_are_few_and_there():
-    assert set(adapteo.__all__) == {"AdaptEOError", "__version__", "fit", "load", "names"}
+    assert set(adapteo.__all__) == {"AdaptEOError", "__version__", "fit", "load", "names", "tune"}
     assert set(adapteo.__all__) <= set(vars(adapteo))
 
 
