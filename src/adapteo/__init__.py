@@ -67,23 +67,23 @@ def fit(
 def tune(
     configuration: "str | Path | Mapping[str, object] | Run",
     *overrides: str,
-    methods: Sequence[str] = (),
-    trials: int = 16,
-    seeds: int = 3,
-    prune: bool = False,
+    methods: Sequence[str] | None = None,
+    trials: int | None = None,
+    seeds: int | None = None,
+    prune: bool | None = None,
     show: bool = True,
     check: bool = True,
 ) -> "Tuned":
     """Search the best setting of each method on validation with equal budgets, then test each once.
 
     Args:
-        configuration: as of `fit`.
+        configuration: as of `fit`; its ``tune`` section has what is not given here (`adapteo.tuning.Terms`).
         overrides: as of `fit`; several values are searched: ``method.rank=4,8,16``, ``train.rate=1e-5..1e-2``. ``out``
             is the folder of the tuning, by default ``tune`` in the project, or that of the run with ``-tune``.
         methods: names; ``"lora+ssf"`` for two together, ``"scratch"`` for training from random weights; by default
             the configuration's own.
-        trials: trainings of each search.
-        seeds: trainings of each best setting that are tested.
+        trials: trainings of each search; 16 unless the configuration says otherwise.
+        seeds: trainings of each best setting that are tested; likewise 3.
         prune: end trials early that are worse than the median of the others.
         show: print progress on standard error.
         check: as of `fit`; a tuning that goes on is not checked again.
@@ -97,18 +97,20 @@ def tune(
         Interrupted: when stopped; what is finished is kept.
     """
     config, tuning = import_module("adapteo.config"), import_module("adapteo.tuning")
-    search = [text for text in overrides if tuning.is_search(text)]
-    plain = [text for text in overrides if text not in search]
-    search += [text for text in plain if text.partition("=")[0].strip() == "train.rate"]  # that one is not searched
     given = configuration if isinstance(configuration, str | Path | Mapping) else vars(configuration)
-    base = config.load(given, plain)
+    search = tuning.searches(overrides)
+    plain = [text for text in overrides if not tuning.is_search(text)]
+    base, terms = config.load(given, plain), config.aside(given, "tune", tuning.Terms)
+    asked = {"methods": methods and tuple(methods), "trials": trials, "seeds": seeds, "prune": prune}
+    asked = {key: value for key, value in asked.items() if value is not None}
+    terms = replace(terms, search={**terms.search, **search}, **asked)
     if not any(text.partition("=")[0].strip() == "out" for text in plain):
         name = "tune" if base.out.name == import_module("adapteo.project").RUN_FOLDER else f"{base.out.name}-tune"
         base = replace(base, out=base.out.with_name(name))
     reporter = tuning.ScreenReporter() if show else None
     if check and not base.out.exists():
         _check(base, configuration, reporter)
-    tuned: Tuned = tuning.tune(base, methods, tuning.parse(search), tuning.Terms(trials, seeds, prune), reporter)
+    tuned: Tuned = tuning.tune(base, terms, reporter)
     return tuned
 
 

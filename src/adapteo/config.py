@@ -185,6 +185,8 @@ _CONTRACTS: dict[str, type] = {
     "task": Task,
 }
 _KEYS = tuple(field.name for field in fields(Run))
+_ASIDE = ("tune",)
+"""Sections that are no part of a run; see `aside`."""
 
 
 def load(source: str | Path | Mapping[str, object], overrides: Sequence[str] = ()) -> Run:
@@ -200,11 +202,9 @@ def load(source: str | Path | Mapping[str, object], overrides: Sequence[str] = (
     Raises:
         ConfigError: says which line holds what, what is allowed there and what is closest.
     """
-    if isinstance(source, Mapping):
-        document, run_folder = _from_mapping(source), Path("runs", "configuration")
-    else:
-        file, run_folder = project(source)
-        document = _yaml.read(file)
+    document, run_folder = _document(source)
+    for key in _ASIDE:
+        document.root.pop(key, None)
     for text in overrides:
         _override(document, text)
     for key in document.root:
@@ -217,6 +217,25 @@ def load(source: str | Path | Mapping[str, object], overrides: Sequence[str] = (
     if isinstance(task, dict) and "name" not in task:  # a fact that the dataset knows is not asked of the user
         document.root["task"] = {"name": entries["dataset"].task, **task}
     return Run(**entries, task=_entry(document, "task"), train=train, out=out)
+
+
+def aside(source: str | Path | Mapping[str, object], section: str, cls: type) -> Any:
+    """Read a section that is no part of a run: what another command is to do with it.
+
+    Args:
+        source: as of `load`.
+        section: its key.
+        cls: dataclass of its keys; its defaults stand for a section that is not there.
+
+    Raises:
+        ConfigError: as `load`.
+    """
+    document, _ = _document(source)
+    given = document.root.get(section)
+    if given is not None and not isinstance(given, dict):
+        place = document.origin((section,)).place
+        raise ConfigError(f"{place}: {section} is {given!r}", allowed=[f.name for f in fields(cls)], fix="give it keys")
+    return _schema.make(document, section, cls, given or {}, section)
 
 
 def dump(run: Run) -> str:
@@ -248,6 +267,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_plain(inner) for inner in value]
     return str(value) if isinstance(value, Path) else value
+
+
+def _document(source: str | Path | Mapping[str, object]) -> tuple[Document, Path]:
+    """What is written, and the folder where its run goes unless it says so."""
+    if isinstance(source, Mapping):
+        return _from_mapping(source), Path("runs", "configuration")
+    file, run_folder = project(source)
+    return _yaml.read(file), run_folder
 
 
 def _from_mapping(source: Mapping[str, object]) -> Document:

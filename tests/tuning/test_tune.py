@@ -21,6 +21,7 @@ from toy import BANDS, Toy, spell, write_config
 
 pytest.importorskip("optuna")
 METHODS = ("lora", "frozen", "ssf")
+RANKS = {"method.rank": "1,2"}
 SMALL = {"counts": (4, 2, 2, 2)}
 SHORT = ("train.epochs=1", "train.augment=none", "backbone.depth=1")
 
@@ -65,7 +66,7 @@ def whole(tmp_path_factory):
         Toy.asked.clear(), Toy.opened.clear()
         heard = Heard()
         run = short(out)
-        found = tuning.tune(run, METHODS, tuning.parse(["method.rank=1,2"]), Terms(trials=2, seeds=2), heard)
+        found = tuning.tune(run, Terms(METHODS, RANKS, trials=2, seeds=2), heard)
     return run, found, seen, starts, heard
 
 
@@ -173,9 +174,9 @@ def test_the_best_configuration_is_ready(whole):
 def test_nothing_is_trained_again(whole, monkeypatch):
     run, found, _, _, _ = whole
     monkeypatch.setattr(experiment, "fit", None)
-    again = tuning.tune(run, METHODS, tuning.parse(["method.rank=1,2"]), Terms(trials=2, seeds=2))
+    again = tuning.tune(run, Terms(METHODS, RANKS, trials=2, seeds=2))
     assert again.to_json() == found.to_json()
-    fewer = tuning.tune(run, METHODS[:1], tuning.parse(["method.rank=1,2"]), Terms(trials=2, seeds=1))
+    fewer = tuning.tune(run, Terms(METHODS[:1], RANKS, trials=2, seeds=1))
     assert [(row.method, row.seeds) for row in fewer.rows] == [("lora", 1), ("linear probe", 1)]
     assert math.isnan(fewer.rows[0].validation.deviation)
 
@@ -183,34 +184,34 @@ def test_nothing_is_trained_again(whole, monkeypatch):
 @pytest.mark.parametrize(
     ("overrides", "texts", "said"),
     [
-        ((), ["method.rank=1,2,4"], "another space"),
-        (("train.weight_decay=0.1",), ["method.rank=1,2"], r"another config: weight_decay: 0.01 there, .*0.1 here"),
+        ((), {"method.rank": "1,2,4"}, "another space"),
+        (("train.weight_decay=0.1",), RANKS, r"another config: weight_decay: 0.01 there, .*0.1 here"),
     ],
 )
 def test_another_search_does_not_go_on_in_its_place(whole, overrides, texts, said):
     run, _, _, _, _ = whole
     with pytest.raises(ConfigError, match=said) as caught:
-        tuning.tune(short(run.out, *overrides), ["lora"], tuning.parse(texts), Terms(2, 1))
+        tuning.tune(short(run.out, *overrides), Terms(("lora",), texts, 2, 1))
     assert "--out" in str(caught.value)
 
 
 def test_a_stopped_tuning_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
     """Stopped in the middle of a trial, then while a head start is fitted."""
-    terms, space = Terms(trials=2, seeds=1), tuning.parse([])
-    whole = tuning.tune(short(tmp_path / "whole"), ["lora"], space, terms)
+    terms = Terms(("lora",), trials=2, seeds=1)
+    whole = tuning.tune(short(tmp_path / "whole"), terms)
     run, steps = short(tmp_path / "stopped"), []
     with monkeypatch.context() as patch:
         patch.setattr(experiment, "fit_head", lambda *given, **named: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(Interrupted, match="what is finished is kept"):
-            tuning.tune(run, ["lora"], space, terms)
+            tuning.tune(run, terms)
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_must_stop", lambda self: steps.append(1) or len(steps) == 3)  # two are an epoch
         with pytest.raises(Interrupted) as caught:
-            tuning.tune(run, ["lora"], space, terms)
+            tuning.tune(run, terms)
     assert str(caught.value).splitlines()[1:] == ["the same command goes on from there"]
     assert (run.out / "lora/trial-01/state.pt").is_file()
     assert not (run.out / "table.csv").exists()
-    again = tuning.tune(run, ["lora"], space, terms)
+    again = tuning.tune(run, terms)
     assert again.rows[0].values == whole.rows[0].values
     assert again.rows[0].scores == whole.rows[0].scores
     assert again.rows[0].validation == whole.rows[0].validation
@@ -221,20 +222,20 @@ def test_a_method_that_cannot_be_trained_is_a_row_with_its_reason(tmp_path, monk
         raise ConfigError("no layer | for it here")
 
     monkeypatch.setattr("adapteo.peft.ssf.SSF.apply", refused)
-    found = tuning.tune(short(tmp_path), ["ssf", "frozen"], None, Terms(1, 1))
+    found = tuning.tune(short(tmp_path), Terms(("ssf", "frozen"), {}, 1, 1))
     assert (found.rows[0].reason, found.rows[0].seeds, found.best) == ("no layer | for it here", 0, "frozen")
     assert found.to_markdown().splitlines()[2].startswith("| ssf | no layer / for it here |")
     with pytest.raises(ConfigError, match="no layer"):
-        tuning.tune(short(tmp_path), ["ssf"], None, Terms(1, 1))
+        tuning.tune(short(tmp_path), Terms(("ssf",), {}, 1, 1))
 
 
 def test_data_that_cannot_be_read_end_it(tmp_path):
     with pytest.raises(DataError, match="train-01 cannot be read"):
-        tuning.tune(short(tmp_path, missing="train-01"), ["ssf"], None, Terms(1, 1))
+        tuning.tune(short(tmp_path, missing="train-01"), Terms(("ssf",), {}, 1, 1))
 
 
 def test_images_of_several_sizes_have_no_probe(tmp_path):
-    found = tuning.tune(short(tmp_path, "train.head_start=false", "train.batch=1", odd=True), [], None, Terms(0, 1))
+    found = tuning.tune(short(tmp_path, "train.head_start=false", "train.batch=1", odd=True), Terms((), {}, 0, 1))
     assert [row.method for row in found.rows] == ["lora", "linear probe"]
     assert found.rows[0].seeds == 1
     assert found.rows[1].scores is None
@@ -243,7 +244,7 @@ def test_images_of_several_sizes_have_no_probe(tmp_path):
 
 def test_trials_that_are_worse_than_the_others_are_ended_when_asked(tmp_path, monkeypatch):
     monkeypatch.setattr(Search, "hopeless", lambda self, before, scores, warmup: len(before) == 1)
-    found = tuning.tune(short(tmp_path, "train.epochs=3"), ["ssf"], None, Terms(2, 1, prune=True))
+    found = tuning.tune(short(tmp_path, "train.epochs=3"), Terms(("ssf",), {}, 2, 1, prune=True))
     assert (found.rows[0].trials, found.rows[0].lost) == (2, 1)
     pruned = json.loads((tmp_path / "ssf/trial-01/trial.json").read_text())
     assert pruned["state"] == "pruned"
@@ -252,7 +253,7 @@ def test_trials_that_are_worse_than_the_others_are_ended_when_asked(tmp_path, mo
 
 
 def test_the_loss_is_searched_for_where_it_selects(tmp_path):
-    found = tuning.tune(short(tmp_path, "train.select=loss"), ["ssf"], None, Terms(3, 1))
+    found = tuning.tune(short(tmp_path, "train.select=loss"), Terms(("ssf",), {}, 3, 1))
     trials = [json.loads(path.read_text()) for path in tmp_path.glob("ssf/trial-*/trial.json")]
     assert found.rows[0].values == min(trials, key=lambda trial: trial["value"])["values"]
     assert all(trial["value"] == min(trial["course"]) == trial["loss"] for trial in trials)
@@ -261,7 +262,7 @@ def test_the_loss_is_searched_for_where_it_selects(tmp_path):
 def test_without_optuna(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "optuna", None)
     with pytest.raises(ConfigError, match=r"adapteo\[tune\]"):
-        tuning.tune(short(tmp_path), ["ssf"])
+        tuning.tune(short(tmp_path), Terms(("ssf",)))
     assert not (tmp_path / "ssf").exists()
 
 
@@ -308,6 +309,27 @@ def test_in_python_beside_the_run(tmp_path, monkeypatch):
     assert (tmp_path / "burn/tune/table.md").is_file()
 
 
+def test_a_section_of_the_configuration(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(tuning, "tune", lambda base, terms, reporter: seen.append((base, terms)))
+    path = write_config(tmp_path / "flood.yaml", short(tmp_path / "flood"))
+    section = "tune:\n  methods: [lora, full]\n  search:\n    method.rank: 4,8\n    decoder: linear,fcn\n  trials: 4\n"
+    path.write_text(path.read_text() + section)
+    adapteo.tune(path, show=False)
+    adapteo.tune(path, "method.rank=1..8", "train.rate=1e-3", methods=["ssf"], trials=2, prune=True, show=False)
+    searched = {"method.rank": "4,8", "decoder": "linear,fcn"}
+    assert [terms for _, terms in seen] == [
+        Terms(("lora", "full"), searched, trials=4),
+        Terms(("ssf",), {**searched, "method.rank": "1..8", "train.rate": "1e-3"}, trials=2, prune=True),
+    ]
+    assert config.load(path) == short(tmp_path / "flood"), "it is no part of the run"
+    path.write_text(path.read_text() + "  trails: 4\n")
+    with pytest.raises(ConfigError, match=r"flood.yaml, line \d+: tune has no key 'trails'; did you mean 'trials'"):
+        adapteo.tune(path, show=False)
+    with pytest.raises(ConfigError, match="tune is 4"):
+        adapteo.tune({**vars(short(tmp_path)), "tune": 4}, show=False)
+
+
 class TestTable:
     def test_spread(self):
         assert str(Spread.of([0.5, 0.7])) == f"0.600 ± {stdev([0.5, 0.7]):.3f}"
@@ -332,6 +354,6 @@ def test_another_seed_may_diverge(tmp_path, monkeypatch):
         return fit(run, **named)
 
     monkeypatch.setattr(experiment, "fit", diverging)
-    found = tuning.tune(short(tmp_path), ["ssf"], None, Terms(1, 2))
+    found = tuning.tune(short(tmp_path), Terms(("ssf",), {}, 1, 2))
     assert (found.rows[0].seeds, found.rows[0].reason) == (1, "the training loss became nan")
     assert "ssf (1 of 2 seeds)" in found.to_markdown()

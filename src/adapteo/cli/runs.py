@@ -89,11 +89,17 @@ def tune(  # noqa: PLR0913  # one for each option
         list[str] | None, typer.Option(metavar="KEY=VALUES", help="The same, for scripts: search this.")
     ] = None,
     methods: Annotated[
-        str, typer.Option(help="E.g. lora,ssf,lora+ssf,full,frozen,scratch (default: the configuration's).")
-    ] = "",
-    trials: Annotated[int, typer.Option(help="Trainings of each method's search, judged on validation.")] = 16,
-    seeds: Annotated[int, typer.Option(help="Trainings of each method's best setting, tested once.")] = 3,
-    prune: Annotated[bool, typer.Option("--prune", help="End trials early that are worse than the median.")] = False,
+        str | None, typer.Option(help="E.g. lora,ssf,lora+ssf,full,frozen,scratch (default: the configuration's).")
+    ] = None,
+    trials: Annotated[
+        int | None, typer.Option(help="Trainings of each method's search, judged on validation (default: 16).")
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(help="Trainings of each method's best setting, tested once (default: 3).")
+    ] = None,
+    prune: Annotated[
+        bool | None, typer.Option("--prune/--no-prune", help="End trials early that are worse than the median.")
+    ] = None,
     no_check: Annotated[bool, typer.Option("--no-check", help="Train even if `adapteo check` finds a FAIL.")] = False,
     out: Annotated[
         Path | None, typer.Option(help="Folder (default: tune/ in the project, or runs/ and the YAML's name-tune).")
@@ -101,10 +107,11 @@ def tune(  # noqa: PLR0913  # one for each option
 ) -> None:
     """Compare methods fairly: search each on validation with equal budgets, then test the best of each.
 
-    A tuning that was stopped goes on with the same command.
+    What is not given here is taken from the section `tune` of the file. A tuning that was stopped goes on with the
+    same command.
     """
     texts = [*(overrides or ()), *(search or ()), *([f"out={out}"] if out else ())]
-    names = [name for name in methods.split(",") if name.strip()]
+    names = None if methods is None else [name for name in methods.split(",") if name.strip()]
     tuned = adapteo.tune(config, *texts, methods=names, trials=trials, seeds=seeds, prune=prune, check=not no_check)
     tuned.render()
 

@@ -16,8 +16,20 @@
 
 from adapteo.tuning._arms import SCRATCH
 from adapteo.tuning._screen import Reporter, ScreenReporter
-from adapteo.tuning._space import is_search, parse
+from adapteo.tuning._space import is_search, parse, searches
 from adapteo.tuning._table import Row, Spread, Tuned
 from adapteo.tuning._tune import Terms, tune
 
-__all__ = ["SCRATCH", "Reporter", "Row", "ScreenReporter", "Spread", "Terms", "Tuned", "is_search", "parse", "tune"]
+__all__ = [
+    "SCRATCH",
+    "Reporter",
+    "Row",
+    "ScreenReporter",
+    "Spread",
+    "Terms",
+    "Tuned",
+    "is_search",
+    "parse",
+    "searches",
+    "tune",
+]

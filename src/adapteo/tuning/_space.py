@@ -46,6 +46,23 @@ def is_search(text: str) -> bool:
     return len(_items(written)) > 1 or bool(dots and _number(low) is not None and _number(high) is not None)
 
 
+def searches(texts: Sequence[str]) -> dict[str, str]:
+    """What of ``key=value`` texts is to be searched, by key; a learning rate that is given is one value of a search.
+
+    Raises:
+        ConfigError: a key twice.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        key, _, written = (part.strip() for part in text.partition("="))
+        if not is_search(text) and key != RATE:
+            continue
+        if key in found:
+            raise ConfigError(f"search '{text}': {key} is searched already", fix="keep one of them")
+        found[key] = written
+    return found
+
+
 def _part(text: str) -> tuple[str, Range | Choice]:
     key, equals, written = (part.strip() for part in text.partition("="))
     if not (equals and key and written):

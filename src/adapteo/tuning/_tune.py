@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from adapteo.evaluate import ALL
 from adapteo.files import replacing
 from adapteo.fitted import RUN_FILE
 from adapteo.train import LOG_FILE, STATE_FILE
-from adapteo.trials import COMPLETE, Space, course, load_optuna
+from adapteo.trials import COMPLETE, course, load_optuna
 from adapteo.tuning._arms import PROBE, arms, budget, probe
 from adapteo.tuning._screen import Reporter
 from adapteo.tuning._search import Found, Place, search
@@ -28,15 +28,20 @@ _RESULT_FILE, _BEST_FILE = "result.json", "best.yaml"
 
 @dataclass(frozen=True)
 class Terms:
-    """Of the comparison.
+    """What is compared and how; also the keys of a configuration's ``tune`` section.
 
     Attributes:
+        methods: names; "lora+ssf" for two that work together, "scratch" for training from random weights; the
+            configuration's own when there are none.
+        search: values by key, e.g. ``method.rank: 4,8,16``; see `adapteo.tuning.parse`.
         trials: of each method's search.
         seeds: trainings of each method's best setting that are tested.
         prune: end trials that are worse than the median of the others after a fifth of the epochs. The budgets of
             methods are then equal in trials, not in epochs.
     """
 
+    methods: tuple[str, ...] = ()
+    search: Mapping[str, str] = field(default_factory=dict)
     trials: int = 16
     seeds: int = 3
     prune: bool = False
@@ -52,21 +57,12 @@ class Terms:
                 raise ConfigError(f"{name} is {vars(self)[name]}", allowed=[f"{least} or more"])
 
 
-def tune(
-    base: Run,
-    methods: Sequence[str] = (),
-    space: Space | None = None,
-    terms: Terms | None = None,
-    reporter: Reporter | None = None,
-) -> Tuned:
+def tune(base: Run, terms: Terms | None = None, reporter: Reporter | None = None) -> Tuned:
     """Search each method on validation, train the best of each with several seeds, and test those once.
 
     Args:
         base: the run; its folder is that of the tuning.
-        methods: names; "lora+ssf" for two that work together, "scratch" for training from random weights; the
-            configuration's own when there are none.
-        space: of `parse`; by default the learning rate.
-        terms: budgets.
+        terms: of the comparison; by default the learning rate of the run's own method is searched.
         reporter: is told of the progress.
 
     Returns:
@@ -80,7 +76,7 @@ def tune(
     terms, reporter = terms or Terms(), reporter or Reporter()
     if base.train.devices > 1:
         raise ConfigError(f"a tuning trains on one device, train.devices is {base.train.devices}", allowed=[1])
-    chosen = arms(base, methods, parse(()) if space is None else space)
+    chosen = arms(base, terms.methods, parse([f"{key}={values}" for key, values in terms.search.items()]))
     if any(budget(arm, terms.trials) for arm in chosen):
         load_optuna()
     place = Place(base.out, terms.trials, terms.prune, reporter)
