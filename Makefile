@@ -37,8 +37,9 @@ format: $(DEV_STAMP)  ## put the code into shape
 bench: $(DEV_STAMP)  ## speed and memory, as ratios against peers
 	$(BIN)/python -m benchmarks
 
-docs: $(DEV_STAMP)  ## write docs/reference anew from the docstrings, and what backbones were pre-trained on
+docs: $(DEV_STAMP)  ## write docs/reference and docs/methods.md anew from the code, and what backbones were pre-trained on
 	$(BIN)/python tools/make_imagery.py
+	$(BIN)/python tools/make_methods.py
 	$(BIN)/python tools/make_docs.py
 
 $(VENV)/bin/pip:
