@@ -165,7 +165,7 @@ def _survey(folder, rng, bands):
 def test_configurations_load_and_their_data_can_be_read(block, here):
     given = yaml.safe_load(block.text)
     whole = yaml.safe_load((here / "flood.yaml").read_text(encoding="utf-8"))
-    if given.keys() <= whole.keys() | {"task", "out"}:
+    if given.keys() <= whole.keys() | {"task", "out", "tune"}:
         whole |= given
     else:  # keys of the dataset section
         whole["dataset"] |= given
