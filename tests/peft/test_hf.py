@@ -142,6 +142,12 @@ def test_counting_leaves_the_generator_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_a_plan_needs_no_memory():
+    with torch.device("meta"):
+        backbone = adapt(vit(), HF("oft"))
+    assert {p.device.type for p in backbone.parameters()} == {"meta"}
+
+
 def test_the_configuration_says_what_the_adapter_belongs_to(peft):
     written = HF("vera", {"r": 8}).adapter_config(vit())
     assert json.loads(json.dumps(written)) == {

@@ -10,6 +10,7 @@ from cases import batch, count_on_vit_b, filled, projected, vit
 
 from adapteo.contracts import Batch, Composition, adapt, trainable
 from adapteo.errors import ConfigError
+from adapteo.peft import _side
 from adapteo.peft.lora import LoRA
 from adapteo.peft.lst import LST
 from adapteo.peft.side import Side
@@ -80,6 +81,17 @@ def test_the_trunk_builds_no_graph(method):
     assert not any(hidden in shape for shape in shapes)  # no hidden layer of a block of the trunk
     ours = [m.detach() for m in backbone.route.go_on(backbone, tuple(x.clone() for x in stored), grid)]
     assert all(torch.equal(a, b) for a, b in zip(maps, ours, strict=True))
+
+
+@pytest.mark.parametrize("method", [LST(), Side()])
+def test_in_several_processes_every_parameter_gets_a_gradient_from_one_map(method, monkeypatch):
+    backbone = filled(adapt(vit(depth=3), method)).train()
+    before = backbone(batch())[-1]
+    monkeypatch.setattr(_side, "several_processes", lambda: True)
+    last = backbone(batch())[-1]
+    assert torch.equal(last, before)
+    projected([last]).backward()
+    assert all(p.grad is not None for p in trainable(backbone).values())
 
 
 @pytest.mark.parametrize("method", [LST(), Side()])

@@ -166,7 +166,7 @@ class HF(OnLinears):
         with torch.random.fork_rng(devices=[]):
             layers = self._injected(copies, linears)
         for plain, linear in zip(copies, linears, strict=True):
-            if not torch.equal(plain.weight, linear.weight):
+            if not (plain.weight.is_meta or torch.equal(plain.weight, linear.weight)):  # meta: shapes alone
                 raise ConfigError(
                     f"HF peft's {self.kind} changes pre-trained weights with these options, and adapter files do not "
                     "hold them",
