@@ -387,3 +387,12 @@ def test_values_below_zero_are_no_class(here):
     found = dataset(start(here, labels=["masks"]))
     assert found.classes == ("0", "1", "2")
     assert found.ignore_values == (-1, 255)
+
+
+def test_a_decoder_for_points_treats_all_pixels_of_a_patch_alike(here):
+    """Points lie on few of a patch's pixels; weights of their own would draw a lattice in the map."""
+    write_scene(here / "scenes/a.tif")
+    write_labels(here / "labels.gpkg")
+    assert "decoder: {name: linear, upsampling: 1}" in start(here).path.read_text(encoding="utf-8")
+    write_labels(here / "labels.gpkg", "polygon", step=12)
+    assert "decoder: linear " in start(here, overwrite=True).path.read_text(encoding="utf-8")

@@ -227,7 +227,7 @@ def _text(
         "dataset": _dataset(places, survey, bands, values, labels),
         "backbone": Line("backbone", model.written, model.reasons(bands.names)),
         "method": Line("method", request.method),
-        "decoder": Line("decoder", _decoder(labels), "linear for few labels; unet draws finer borders from many"),
+        "decoder": _decoder(labels),
     }
     if model.backbone == PACKAGED:
         sections["train"] = [Line("epochs", _QUICK, "minutes on a CPU; more (the default is 50) may be better")]
@@ -268,8 +268,17 @@ def _dataset(places: Places, survey: Survey, bands: Bands, values: Values, label
     return [line for line, default in everything if line.value != default]
 
 
-def _decoder(labels: LabelFacts) -> str:
-    """A linear decoder for few labels: it is fitted to convergence, and has little to overfit with."""
+def _decoder(labels: LabelFacts) -> Line:
+    """A linear decoder for few labels: it is fitted to convergence, and has little to overfit with.
+
+    For points its weights are the same for all pixels of a patch: points lie on few of these pixels by chance, and
+    weights of their own draw a lattice with the period of the patch where they have never seen a class.
+    """
     kinds = labels.kinds or Counter()
     pixels = sum((labels.classes or Counter()).values()) if labels.masks else 0
-    return "unet" if pixels >= _MANY_PIXELS or kinds["polygon"] >= 200 else "linear"
+    why = "linear for few labels; unet draws finer borders from many"
+    if pixels >= _MANY_PIXELS or kinds["polygon"] >= 200:
+        return Line("decoder", "unet", why)
+    if kinds["point"] > kinds["polygon"]:
+        return Line("decoder", {"name": "linear", "upsampling": 1}, f"one for all pixels of a patch; {why}")
+    return Line("decoder", "linear", why)
