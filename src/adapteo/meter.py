@@ -86,6 +86,8 @@ def count_activations(model: nn.Module, memory: Memory) -> Iterator[Callable[[],
         A function that tells how many they are so far.
     """
     parameters = {StorageWeakRef(p.untyped_storage()) for p in model.parameters()}
+    if torch.cuda.is_available() and next(model.parameters()).is_cuda:
+        torch.cuda.reset_peak_memory_stats()  # of this step, not of the head start or of another run of the process
     seen: dict[StorageWeakRef, int] = {}  # not by address: the tensors of a FakeTensorMode have none
 
     def pack(tensor: Tensor) -> Tensor:

@@ -1,12 +1,15 @@
 """Whole tunings on made-up images: on validation only, with equal budgets and shared head starts, and after a stop."""
 
 import csv
+import io
 import json
 import math
 from dataclasses import replace
 from statistics import mean, stdev
 
 import pytest
+from filelock import FileLock
+from rich.console import Console
 from typer.testing import CliRunner
 
 import adapteo
@@ -272,6 +275,17 @@ def test_terms_out_of_range(terms, said):
         Terms(**terms)
 
 
+def test_one_process_at_a_time(tmp_path):
+    with FileLock(tmp_path / ".lock"), pytest.raises(ConfigError, match="another process is tuning"):
+        tuning.tune(short(tmp_path), Terms((), {}, 0, 1))
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot write"):
+        tuning.tune(short(tmp_path / "file/tune"), Terms((), {}, 0, 1))
+
+
 def test_one_device(tmp_path):
     with pytest.raises(ConfigError, match="one device"):
         tuning.tune(short(tmp_path, "train.devices=2"))
@@ -328,6 +342,26 @@ def test_a_section_of_the_configuration(tmp_path, monkeypatch):
         adapteo.tune(path, show=False)
     with pytest.raises(ConfigError, match="tune is 4"):
         adapteo.tune({**vars(short(tmp_path)), "tune": 4}, show=False)
+
+
+def test_the_screen_says_each_thing_once():
+    console = Console(file=io.StringIO(), width=120)
+    screen = tuning.ScreenReporter(console)
+    screen.begin(2)
+    for number in (1, 2):
+        screen.training(f"ssf: trial {number} of 2")
+        for message in ("bands [that] are not read: swir", "planned\nmeasured"):
+            screen.note(message)
+        screen.steps(3, 0)
+        screen.step(None)
+        screen.trained(f"ssf  trial {number}/2  train.rate=0.1")
+    screen.end()
+    said = [line.strip() for line in console.file.getvalue().splitlines() if line.strip()]
+    assert said == [
+        "bands [that] are not read: swir",
+        "ssf  trial 1/2  train.rate=0.1",
+        "ssf  trial 2/2  train.rate=0.1",
+    ]
 
 
 class TestTable:

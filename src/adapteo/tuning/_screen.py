@@ -65,8 +65,8 @@ class ScreenReporter(Reporter):
         self.progress.stop()
 
     def note(self, message: str) -> None:
-        """Print what runs say, each thing once: they all say the same."""
-        if message not in self._said:
+        """Print what runs say in a line, each thing once: they all say the same. Their bills are in ``run.json``."""
+        if "\n" not in message and message not in self._said:
             self._said.add(message)
             self._print(message)
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from adapteo import config
 from adapteo.checkpoint import write_json
 from adapteo.config import Run
 from adapteo.errors import AdaptEOError, ConfigError, DataError, Interrupted
 from adapteo.evaluate import ALL
-from adapteo.files import replacing
+from adapteo.files import replacing, unwritable
 from adapteo.fitted import RUN_FILE
 from adapteo.train import LOG_FILE, STATE_FILE
 from adapteo.trials import COMPLETE, course, load_optuna
@@ -81,21 +83,21 @@ def tune(base: Run, terms: Terms | None = None, reporter: Reporter | None = None
         load_optuna()
     place = Place(base.out, terms.trials, terms.prune, reporter)
     seeds = [base.train.seed + number for number in range(terms.seeds)]
-    reporter.begin(sum(budget(arm, terms.trials) for arm in chosen) + len(seeds) * (len(chosen) + 1))
-    with _going_on(base.out):
+    with _going_on(base.out), _alone(base.out):
         try:
+            reporter.begin(sum(budget(arm, terms.trials) for arm in chosen) + len(seeds) * (len(chosen) + 1))
             found = [search(arm, place) for arm in chosen]  # all of them, before the first test
             failed = [one.error for one in found if one.error]
             if len(failed) == len(found):
                 raise failed[0]
-            baseline = Found(probe(base))
-            rows = [_row(one, place, seeds) for one in (*found, baseline)]
+            rows = [_row(one, place, seeds) for one in (*found, Found(probe(base)))]
         finally:
             reporter.end()
-    return _write(base, found, Tuned(
-        base.task.monitor, base.task.higher_is_better, ("test", *base.dataset.holdouts), terms.trials, terms.seeds,
-        tuple(rows), _best(base, rows),
-    ))  # fmt: skip
+        task, splits = base.task, ("test", *base.dataset.holdouts)
+        best = _best(base, rows)
+        tuned = Tuned(task.monitor, task.higher_is_better, splits, terms.trials, terms.seeds, tuple(rows), best)
+        _write(base, found, tuned)
+    return tuned
 
 
 @contextmanager
@@ -107,6 +109,20 @@ def _going_on(out: Path) -> Iterator[None]:
         raise Interrupted(
             f"stopped; what is finished is kept in {out}", fix="the same command goes on from there"
         ) from None
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Keep other processes out of the folder."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(out / ".lock", timeout=0).acquire()
+    except Timeout as error:
+        raise ConfigError(f"another process is tuning in {out}", fix="wait for it, or choose --out") from error
+    except OSError as error:
+        raise unwritable(out, error) from error
+    with lock:
+        yield
 
 
 def _row(found: Found, place: Place, seeds: Sequence[int]) -> Row:
@@ -183,7 +199,7 @@ def _best(base: Run, rows: Sequence[Row]) -> str | None:
     return min(scored, key=lambda row: sign * row.validation.mean).method if scored else None
 
 
-def _write(base: Run, found: Sequence[Found], tuned: Tuned) -> Tuned:
+def _write(base: Run, found: Sequence[Found], tuned: Tuned) -> None:
     """Write tables and configurations."""
     texts = {"table.csv": tuned.to_csv(), "table.json": tuned.to_json(), "table.md": tuned.to_markdown()}
     for one in found:
@@ -195,7 +211,6 @@ def _write(base: Run, found: Sequence[Found], tuned: Tuned) -> Tuned:
     for name, text in texts.items():
         with replacing(base.out / name) as beside:
             beside.write_text(text, encoding="utf-8")
-    return tuned
 
 
 def one_line(error: AdaptEOError) -> str:
