@@ -9,8 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from typer.testing import CliRunner
 
 import timm_here
+import tiny
 import toy
-from adapteo import config, machine, plan, registry
+from adapteo import config, experiment, machine, plan, registry
 from adapteo.assembly import adapt_model, assemble, loader
 from adapteo.cli import app
 from adapteo.config import Train
@@ -20,6 +21,7 @@ from adapteo.machine import GIB, Limit
 from adapteo.meter import Memory
 from adapteo.plan import Planner
 from adapteo.tracing import Counter, Step
+from adapteo.train import Observer
 
 HERE = Limit(None, "a test", gpu=False, here=False)
 NANO, TINY = "backbone=nano", "backbone={name: prithvi, variant: 2.0-tiny-TL, weights: random}"
@@ -148,7 +150,7 @@ def test_smaller_batches_and_leanest_need_less(tmp_path):
 
 
 def test_what_fits_and_what_to_change(tmp_path, monkeypatch):
-    run = spell(tmp_path, "adaptformer", TINY, "train.batch=4")
+    run = spell(tmp_path, "adaptformer", "backbone.depth=4", "method.width=8", "train.batch=4")
     made = plan.make(run, "8GB")
     assert made.fits
     assert made.advice is None
@@ -170,9 +172,10 @@ def test_what_fits_and_what_to_change(tmp_path, monkeypatch):
     assert advice(need["adaptformer, leanest"].peak).advice.changes == ("train.memory=leanest",)
     smaller = advice(need["adaptformer, leanest"].peak - 1000).advice.changes
     assert smaller in [("train.memory=leanest", f"train.batch={b}", f"train.accumulate={4 // b}") for b in (1, 2)]
-    other = advice(need["frozen"].peak)
-    assert other.advice.changes == ("method=frozen", "train.memory=leanest")
-    assert plan.verdict(other)[1:3] == ["  method: frozen", "  train: {memory: leanest}"]
+    frozen = registry.load("methods", "frozen")()
+    other = advice(Planner(run, HERE).need("it", method=frozen, batch=1, accumulate=4).peak)
+    assert other.advice.changes == ("method=frozen", "train.batch=1", "train.accumulate=4")
+    assert plan.verdict(other)[1:3] == ["  method: frozen", "  train: {batch: 1, accumulate: 4}"]
     assert advice(1000).advice is None
 
 
@@ -216,3 +219,69 @@ def test_the_command(tmp_path):
     assert wrong.exit_code == 2
     assert len(wrong.stderr.splitlines()) <= 5
     assert not (tmp_path / "run").exists(), "nothing is written"
+
+
+# ---------------------------------------------------------------------------------------- in a training
+
+
+class Notes(Observer):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, message):
+        self.notes.append(message)
+
+
+def test_a_training_prints_its_bill_beside_the_plan(tmp_path):
+    run, observer = spell(tmp_path, "lora", TINY, "train.epochs=2"), Notes()
+    experiment.fit(run, observer=observer)
+    said = json.loads((run.out / "run.json").read_text())
+    assert said["plan"]["total"] == pytest.approx(said["memory_bytes"]["total"], rel=0.1)
+    assert said["plan"]["parameters"] == said["parameters"]
+    assert said["plan"]["adapter"] == pytest.approx(said["adapter_bytes"], rel=0.05)  # beside names
+    assert said["train_memory"] == "lean"
+    rows = {line[:24].strip(): line[24:].split() for line in observer.notes[-1].splitlines()}
+    assert rows[""] == ["planned", "measured"]
+    assert rows["trained parameters"][0] == rows["trained parameters"][1]
+    assert {"memory", "weights", "gradients", "optimiser", "activations", "seconds of an epoch", "adapter"} <= set(rows)
+
+
+@pytest.mark.parametrize(("share", "chosen"), [(1.01, "fast"), (0.99, "lean"), (0.0, "leanest")])
+def test_auto_takes_the_quickest_that_fits(share, chosen, tmp_path, monkeypatch):
+    fast = Planner(spell(tmp_path, "lora", TINY), HERE).need("it", memory="fast").peak
+    monkeypatch.setattr(machine, "limit", lambda train, gpu=None: Limit(int(fast * share), "this machine", gpu=False))
+    run, observer = spell(tmp_path, "lora", TINY, "train.memory=auto", "train.epochs=1"), Notes()
+    experiment.fit(run, observer=observer)
+    said = json.loads((run.out / "run.json").read_text())
+    assert said["train_memory"] == chosen
+    assert said["memory_bytes"]["total"] == pytest.approx(said["plan"]["total"], rel=0.1)
+    assert any("says what to change" in note for note in observer.notes) == (share == 0)
+    assert config.load(run.out / "config.yaml").train.memory == "auto"
+
+
+def test_a_run_that_goes_on_keeps_its_plan(tmp_path, monkeypatch):
+    run = spell(tmp_path, "lora", NANO, "train.memory=auto", "train.epochs=1")
+    experiment.fit(run)
+    kept = (run.out / "plan.json").read_text()
+    (run.out / "run.json").unlink()
+    monkeypatch.setattr(machine, "limit", lambda train, gpu=None: Limit(0, "this machine", gpu=False))
+    experiment.fit(run, resume=True)
+    assert (run.out / "plan.json").read_text() == kept
+    assert json.loads((run.out / "run.json").read_text())["train_memory"] == "fast"
+
+
+def test_a_model_that_looks_at_values_trains_without_a_plan(tmp_path, monkeypatch):
+    def looks(self, batch):
+        assert batch.images.isfinite().all().item() in (True, False)
+        return plain(self, batch)
+
+    plain = tiny.TinyBackbone.embed
+    monkeypatch.setattr(tiny.TinyBackbone, "embed", looks)
+    run, observer = spell(tmp_path, "lora", "train.epochs=1"), Notes()
+    with pytest.raises(ConfigError, match="cannot be traced without values"):
+        plan.make(run)
+    experiment.fit(run, observer=observer)
+    assert any(note.startswith("there is no plan: ") for note in observer.notes)
+    assert json.loads((run.out / "run.json").read_text())["plan"] is None

@@ -4,6 +4,7 @@ runs/<name>/ config.yaml         the run with every default spelt out
              adapter/            the best state on validation, see `adapteo.checkpoint`
              probe.safetensors   the decoder after the head start, and probe.json
              log.csv             a row for each epoch; and tensorboard/ when asked for
+             plan.json           what it was expected to take, see `adapteo.plan`
              run.json            parameters, memory, time, versions, validation metrics
              state.pt            for --resume
 """
@@ -23,7 +24,7 @@ import torch
 from adapteo import config, meter, registry
 from adapteo._processes import launch, together
 from adapteo.assembly import Assembled, Imagery, adapt_model, assemble, loader
-from adapteo.checkpoint import read_state, save_adapter, save_tensors, write_json
+from adapteo.checkpoint import BASE_FILE, read_state, save_adapter, save_tensors, write_json
 from adapteo.config import Run, Train
 from adapteo.contracts import Batch
 from adapteo.data.loader import Loader
@@ -33,11 +34,15 @@ from adapteo.files import replacing, unwritable
 from adapteo.fitted import ADAPTER, CONFIG_FILE, PROBE_FACTS, PROBE_FILE, RUN_FILE, FittedRun, load
 from adapteo.headstart import fit_head
 from adapteo.model import decoder_state
+from adapteo.plan import Settled, bill, settle
 from adapteo.quantise import FULL
 from adapteo.train import STATE_FILE, Observer, Trainer
+from adapteo.vit import set_memory
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+PLAN_FILE = "plan.json"
 
 
 def fit(run: Run, *, resume: bool = False, observer: Observer | None = None, starts: Path | None = None) -> FittedRun:
@@ -65,6 +70,7 @@ def fit(run: Run, *, resume: bool = False, observer: Observer | None = None, sta
 
 def _train(run: Run, fabric: "Fabric", observer: Observer, resume: bool, starts: Path | None) -> None:
     resumed = resume and (run.out / STATE_FILE).is_file()
+    planned = _planned(run, fabric, observer, resumed)
     assembled = assemble(run)
     model = assembled.model
     for message in _notes(run, assembled):
@@ -74,6 +80,7 @@ def _train(run: Run, fabric: "Fabric", observer: Observer, resume: bool, starts:
     model.to("cpu")
     sample = None if run.train.trunk == FULL else _one_image(run, assembled)
     new_decoder = adapt_model(model, run, run.dataset.classes, sample)
+    set_memory(model.backbone, planned.memory)
     said = facts(run, assembled, fabric.device)
     if fabric.is_global_zero:
         with replacing(run.out / CONFIG_FILE) as beside:
@@ -111,10 +118,31 @@ def _train(run: Run, fabric: "Fabric", observer: Observer, resume: bool, starts:
     if fabric.is_global_zero:
         said |= counted.facts()
         said |= {"epochs": trainer.epoch, "best_epoch": best.epoch, "validation": best.metrics}
+        files = [file for file in (run.out / ADAPTER).glob("*.safetensors") if file.name != BASE_FILE]
+        said |= {"adapter_bytes": sum(file.stat().st_size for file in files)}
+        said |= {"train_memory": planned.memory, "plan": planned.need}
         if (run.out / PROBE_FILE).is_file():
             said["linear_probe"] = json.loads((run.out / PROBE_FACTS).read_text(encoding="utf-8"))
         write_json(said, run.out / RUN_FILE)
+        if planned.need is not None:
+            observer.note("\n".join(bill(planned.need, said)))
     fabric.barrier()  # no process reads the folder before it is complete
+
+
+def _planned(run: Run, fabric: "Fabric", observer: Observer, resumed: bool) -> Settled:
+    """Plan on the first process, for all; a run that goes on keeps its plan."""
+    file = run.out / PLAN_FILE
+    if resumed and file.is_file():
+        return Settled(**json.loads(file.read_text(encoding="utf-8")))
+    planned: Settled | None = None
+    if fabric.is_global_zero:
+        planned = settle(run)
+        write_json(asdict(planned), file)
+        if planned.note:
+            observer.note(planned.note)
+    planned = fabric.broadcast(planned)
+    assert planned is not None, "the first process has planned"
+    return planned
 
 
 def _one_image(run: Run, assembled: Assembled) -> Batch:

@@ -7,8 +7,8 @@ Weights are neither read nor allocated, and of the data one image is read for it
 measured (`bill`). ``train.memory: auto`` takes the quickest of "fast", "lean" and "leanest" whose peak fits.
 """
 
-from adapteo.plan._choices import Plan, fits, make, settle
+from adapteo.plan._choices import Plan, Settled, fits, make, settle
 from adapteo.plan._need import Need, Planner, Shapes
 from adapteo.plan._screen import bill, render, verdict
 
-__all__ = ["Need", "Plan", "Planner", "Shapes", "bill", "fits", "make", "render", "settle", "verdict"]
+__all__ = ["Need", "Plan", "Planner", "Settled", "Shapes", "bill", "fits", "make", "render", "settle", "verdict"]

@@ -3,16 +3,17 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from adapteo import machine, registry
-from adapteo.config import Run, name_of
+from adapteo.config import Run, Train, name_of
 from adapteo.contracts import Method
 from adapteo.errors import ConfigError
+from adapteo.lean import Memory
 from adapteo.machine import Limit
-from adapteo.plan._need import Need, Planner
+from adapteo.plan._need import Need, Planner, UntraceableError
 
-_MEMORIES: tuple[Literal["fast", "lean", "leanest"], ...] = ("fast", "lean", "leanest")
+_MEMORIES: tuple[Memory, ...] = ("fast", "lean", "leanest")
 
 
 @dataclass(frozen=True)
@@ -66,21 +67,48 @@ def make(run: Run, gpu: str | None = None) -> Plan:
     """
     limit = machine.limit(run.train, gpu)
     planner = Planner(run, limit)
-    needs = [_chosen(planner), *_others(planner)]
+    first = _chosen(planner)
+    needs = [first, *_others(planner, first)]
     advice = None if fits(needs[0], limit) is not False else _advice(planner, needs)
     height, width = planner.shapes.example.images.shape[-2:]
     return Plan(run, limit, tuple(needs), advice, planner.shapes.samples, (height, width))
 
 
-def settle(run: Run) -> tuple[Run, Need]:
-    """Plan a run that is about to train, and choose its ``train.memory`` where that is "auto".
+@dataclass(frozen=True)
+class Settled:
+    """What was planned for a run that is about to train.
+
+    Attributes:
+        memory: its ``train.memory``, chosen where that is "auto".
+        need: what it will take, as plain values; None for a model that cannot be planned.
+        note: what a person should know before, or "".
+    """
+
+    memory: Memory
+    need: dict[str, Any] | None
+    note: str = ""
+
+
+def settle(run: Run) -> Settled:
+    """Plan a run that is about to train.
 
     Raises:
-        ConfigError: the model cannot be traced.
+        ConfigError: the method does not work with the backbone.
+        DataError: when no training image can be read.
     """
-    need = _chosen(Planner(run, machine.limit(run.train)))
-    memory = next((change.partition("=")[2] for change in need.changes), run.train.memory)
-    return replace(run, train=replace(run.train, memory=memory)), need  # type: ignore[arg-type]  # one of _MEMORIES
+    limit, asked = machine.limit(run.train), run.train.memory
+    try:
+        need = _chosen(Planner(run, limit))
+    except UntraceableError as error:
+        return Settled("lean" if asked == "auto" else asked, None, f"there is no plan: {error.problem}")
+    memory = next(each for each in _MEMORIES if each == asked or f"train.memory={each}" in need.changes)
+    if fits(need, limit) is not False:
+        return Settled(memory, need.as_dict())
+    peak, usable = need.peak / machine.GIB, (limit.bytes or 0) / machine.GIB
+    note = (
+        f"{limit.name} has {usable:.2f} GiB free, and this needs about {peak:.2f}: `adapteo plan` says what to change"
+    )
+    return Settled(memory, need.as_dict(), note)
 
 
 def _chosen(planner: Planner) -> Need:
@@ -95,19 +123,38 @@ def _chosen(planner: Planner) -> Need:
     return need
 
 
-def _others(planner: Planner) -> Iterator[Need]:
+def _others(planner: Planner, first: Need) -> Iterator[Need]:
     """Full fine-tuning, and what is cheaper, where the method and the backbone allow it."""
     run, mine = planner.run, name_of(planner.run.method)
     if run.train.memory not in ("leanest", "auto") and planner.recomputes():
         yield planner.need(f"{mine}, leanest", ("train.memory=leanest",), memory="leanest")
     if run.train.batch > run.train.devices:
-        yield _with_batch(planner, run.train.batch // 2, run.method)
+        yield _halved(run.train, first)
     if planner.limit.gpu and run.train.precision == "fp32":
         yield planner.need(f"{mine}, bf16", ("train.precision=bf16",), precision="bf16")
     for name in ("full", "lora", "last_k", "frozen"):
         if name != mine:
             with suppress(ConfigError):  # not every method works on every backbone
                 yield planner.need(name, (f"method={name}",), method=_method(name))
+
+
+def _halved(train: Train, need: Need) -> Need:
+    """Half the batch in twice as many pieces: what is kept for backward halves, and gradients stay all the time."""
+    share = (train.batch // 2) / train.batch
+    changes = _smaller(train, train.batch // 2)
+    parts = {key: value if key in _STATES else int(value * share) for key, value in need.memory.items()}
+    lasting = need.memory["weights"] + need.memory["optimiser"]
+    peak = lasting + need.memory["gradients"] + int(max(0, need.peak - lasting) * share)
+    name = ", ".join([need.name, *(change.removeprefix("train.") for change in changes)])
+    images = -(-(train.batch // 2) // train.devices)
+    return replace(need, name=name, changes=(*need.changes, *changes), memory=parts, peak=peak, images=images)
+
+
+_STATES = ("weights", "gradients", "optimiser")
+
+
+def _smaller(train: Train, batch: int) -> tuple[str, ...]:
+    return f"train.batch={batch}", f"train.accumulate={-(-train.batch * train.accumulate // batch)}"
 
 
 def _method(name: str) -> Method:
@@ -136,7 +183,8 @@ def _advice(planner: Planner, needs: list[Need]) -> Need | None:
     methods = [run.method, *(_method(name) for name in ("lora", "frozen") if name != name_of(run.method))]
     for method in methods:
         with suppress(ConfigError):
-            if (found := _fitting(planner, method, given)) is not None:
+            frozen = name_of(method) == "frozen"  # sends no gradients through blocks
+            if (found := _fitting(planner, method, {} if frozen else given)) is not None:
                 return found
     height, width = planner.shapes.example.images.shape[-2:]
     side = min(height, width)

@@ -17,7 +17,7 @@ from adapteo.errors import ConfigError
 from adapteo.feature_cache import Source
 from adapteo.machine import Limit
 from adapteo.model import Boundary, Model, boundary
-from adapteo.tracing import Counter, Step, Trace, give_shapes, trace, without_values
+from adapteo.tracing import Counter, NoDraws, Step, Trace, give_shapes, trace, without_values
 from adapteo.vit import Block
 
 _ADAM_BYTES = 28  # that a step of AdamW reads or writes for each trained number in float32
@@ -64,6 +64,10 @@ class Need:
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {**asdict(self), "total": self.total}
+
+
+class UntraceableError(ConfigError):
+    """A model that cannot run without values, so that there is no plan."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +123,8 @@ class Planner:
             given: keys of `train` that differ, or ``method``.
 
         Raises:
-            ConfigError: the method does not work with the backbone, or the model cannot be traced.
+            ConfigError: the method does not work with the backbone.
+            UntraceableError: the model looks at values.
         """
         method = given.pop("method", self.run.method)
         run = replace(self.run, method=method, train=replace(self.run.train, **given))
@@ -129,14 +134,14 @@ class Planner:
             return self._traced(run, name, changes)
         except (RuntimeError, TypeError, ValueError) as error:  # whatever code that looks at values does without them
             reason = str(error).partition("\n")[0]
-            raise ConfigError(
+            raise UntraceableError(
                 f"{name_of(run.backbone)} with {name_of(method)} cannot be traced without values: {reason}",
                 fix="train without a plan; the bill at the end says what it took",
             ) from error
 
     def recomputes(self) -> bool:
         """Whether there are blocks of transformers, and a method that sends gradients through them."""
-        with torch.device("meta"):
+        with torch.device("meta"), NoDraws():
             model = copy.deepcopy(self._untouched(self.run))
             adapt_model(model, self.run, self.shapes.imagery.classes)
         return trainable_count(model.backbone) > 0 and any(isinstance(each, Block) for each in model.modules())
@@ -147,7 +152,7 @@ class Planner:
         return self._untouched(self.run).backbone.multiple
 
     def _traced(self, run: Run, name: str, changes: tuple[str, ...]) -> Need:
-        with torch.device("meta"):
+        with torch.device("meta"), NoDraws():
             model = copy.deepcopy(self._untouched(run))
             adapt_model(model, run, self.shapes.imagery.classes)
         images = max(1, min(-(-run.train.batch // run.train.devices), self.shapes.samples))
@@ -177,7 +182,8 @@ class Planner:
             backbone = replace(run.backbone, weights="random")  # type: ignore[type-var]  # a dataclass, see `config`
             zeros = (0.0,) * len(chosen_bands(run, self.shapes.imagery.bands))
             normalisation = Normalisation(zeros, tuple(z + 1 for z in zeros), "given")
-            self._plain[key] = assemble(replace(run, backbone=backbone), self.shapes.imagery, normalisation).model
+            with torch.device("meta"), NoDraws():
+                self._plain[key] = assemble(replace(run, backbone=backbone), self.shapes.imagery, normalisation).model
         return self._plain[key]
 
     def _seconds(self, run: Run, found: Trace, images: int, trained: int) -> float | None:

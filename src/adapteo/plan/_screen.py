@@ -92,8 +92,9 @@ def bill(plan: Mapping[str, Any], facts: Mapping[str, Any]) -> list[str]:
             for part in ("weights", "gradients", "optimiser", "activations")
         ),
     ]
-    if plan["seconds"] is not None and facts.get("seconds_per_epoch"):
-        rows.append(("seconds of an epoch", f"~{plan['seconds']:.3g}", f"{facts['seconds_per_epoch']:.3g}"))
+    if plan["seconds"] is not None and facts["epochs"]:
+        measured = facts["steps"] * facts["seconds_per_step"] / facts["epochs"]
+        rows.append(("seconds of an epoch", f"~{plan['seconds']:.3g}", f"{measured:.3g}"))
     rows.append(("adapter", _size(plan["adapter"]), _size(facts["adapter_bytes"])))
     return [f"{'':24}{'planned':>14}{'measured':>14}", *(f"{a:24}{b:>14}{c:>14}" for a, b, c in rows)]
 
