@@ -1,0 +1,155 @@
+"""A training step of Prithvi 1.0-100M with a U-Net, ours beside TerraTorch's, full fine-tuning and LoRA.
+
+    python -m benchmarks terratorch_step          # in an environment that has TerraTorch; elsewhere it says so and ends
+    python benchmarks/terratorch_step.py --rounds 7
+
+Two images of 224 x 224 pixels, six bands, three classes, random weights, AdamW, float32: forward, loss, backward,
+update, and on TerraTorch's side the training metrics that its task computes in every step. Rounds are interleaved;
+minima are compared. Saved bytes are what autograd keeps between forward and backward, without parameters.
+
+Goal: LoRA with ``train.memory: lean`` at most 0.75 of the time and 0.75 of the saved bytes of TerraTorch's LoRA.
+"""
+
+import argparse
+import importlib.util
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from adapteo.backbones.prithvi import Prithvi
+from adapteo.bands import HLS6
+from adapteo.contracts import Batch, adapt
+from adapteo.decoders.unet import UNet
+from adapteo.model import Model, features
+from adapteo.peft.full import Full
+from adapteo.peft.lora import LoRA
+from adapteo.tasks.segmentation import Segmentation
+from adapteo.vit import set_memory
+
+BANDS = ["BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2"]
+LORA = {
+    "method": "LORA",
+    "replace_qkv": "qkv",
+    "peft_config_kwargs": {
+        "target_modules": ["qkv.q_linear", "qkv.v_linear", "mlp.fc1", "mlp.fc2"],
+        "r": 16,
+        "lora_alpha": 16,
+    },
+}
+CLASSES = 3
+
+
+class Side:
+    """A model with its loss: what is timed and counted."""
+
+    def __init__(self, model: nn.Module, loss: Callable[[], Tensor]) -> None:
+        self.model, self.loss = model, loss
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimiser = torch.optim.AdamW(trained, 1e-4)
+
+    def step(self) -> None:
+        """Forward, backward, update."""
+        self.loss().backward()
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+
+    def saved(self) -> int:
+        """Bytes kept between forward and backward."""
+        known = {t.untyped_storage().data_ptr() for t in (*self.model.parameters(), *self.model.buffers())}
+        storages: dict[int, torch.UntypedStorage] = {}
+
+        def pack(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in known:
+                storages[storage.data_ptr()] = storage
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            self.loss()
+        return sum(storage.nbytes() for storage in storages.values())
+
+
+def ours(images: Tensor, target: Tensor, lora: bool, memory: str) -> Side:
+    """AdaptEO's model as a run assembles it."""
+    torch.manual_seed(0)
+    backbone = Prithvi(variant="1.0-100M", weights="random").build(HLS6)
+    adapt(backbone, LoRA(preset="paper") if lora else Full())
+    set_memory(backbone, memory)
+    decoder = UNet().build(features(backbone), CLASSES, True)
+    model, task = Model(backbone, decoder, backbone.normalisation).train(), Segmentation()
+    batch = Batch(images, target)
+    weight = task.weight(target)
+    return Side(model, lambda: task.loss(model(batch), target, weight))
+
+
+def theirs(images: Tensor, target: Tensor, lora: bool) -> Side:
+    """TerraTorch's task with the factory, necks and decoder of the paper's configurations."""
+    from terratorch.tasks import SemanticSegmentationTask
+
+    torch.manual_seed(0)
+    arguments = {
+        "backbone": "prithvi_eo_v1_100",
+        "backbone_pretrained": False,
+        "backbone_bands": BANDS,
+        "backbone_num_frames": 1,
+        "necks": [
+            {"name": "SelectIndices", "indices": [2, 5, 8, 11]},
+            {"name": "ReshapeTokensToImage"},
+            {"name": "LearnedInterpolateToPyramidal"},
+        ],
+        "decoder": "UNetDecoder",
+        "decoder_channels": [512, 256, 128, 64],
+        "num_classes": CLASSES,
+        **({"peft_config": LORA} if lora else {}),
+    }
+    task = SemanticSegmentationTask(arguments, "EncoderDecoderFactory", loss="ce", ignore_index=-1)
+    task.train()
+    batch = {"image": images[:, 0], "mask": target}
+    return Side(task, lambda: task.training_step(batch, 0))
+
+
+def main() -> None:
+    """Print the table and the ratios."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    options = parser.parse_args()
+    if importlib.util.find_spec("terratorch") is None:
+        print("TerraTorch is not installed in this environment: nothing to compare with")
+        return
+    warnings.simplefilter("ignore")
+    images = torch.randn(2, 1, len(HLS6), 224, 224)
+    target = torch.randint(CLASSES, (2, 224, 224))
+    sides = {
+        "TerraTorch, full": theirs(images, target, lora=False),
+        "TerraTorch, LoRA": theirs(images, target, lora=True),
+        "ours, full, lean": ours(images, target, lora=False, memory="lean"),
+        "ours, LoRA, fast": ours(images, target, lora=True, memory="fast"),
+        "ours, LoRA, lean": ours(images, target, lora=True, memory="lean"),
+        "ours, LoRA, leanest": ours(images, target, lora=True, memory="leanest"),
+    }
+    torch.set_float32_matmul_precision("highest")  # importing TerraTorch lowers it
+    times: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(options.rounds + 1):
+        for name, side in sides.items():
+            start = time.perf_counter()
+            side.step()
+            if number:
+                times[name].append(time.perf_counter() - start)
+    saved = {name: side.saved() for name, side in sides.items()}
+    print(f"{'':22}{'trained':>13}{'min s':>8}{'median s':>10}{'saved MiB':>11}{'time':>7}{'saved':>7} of its LoRA")
+    base = "TerraTorch, LoRA"
+    for name, side in sides.items():
+        count = sum(p.numel() for p in side.model.parameters() if p.requires_grad)
+        least, median = min(times[name]), statistics.median(times[name])
+        shares = least / min(times[base]), saved[name] / saved[base]
+        print(
+            f"{name:22}{count:13,}{least:8.3f}{median:10.3f}{saved[name] / 2**20:11.1f}{shares[0]:7.2f}{shares[1]:7.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
