@@ -12,6 +12,7 @@ method's first, and compositions.
 
 import copy
 import pickle
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -153,6 +154,10 @@ def original(name: str) -> Backbone:
 def make(name: str) -> Method:
     key, fields = METHODS[name]
     parts = key.split("+")
+    if "hf" in parts:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the libraries that it imports
+            pytest.importorskip("peft", minversion="0.21", reason="method hf needs the extra `peft`")
     if len(parts) > 1:
         return Composition(tuple(registry.load("methods", part)() for part in parts))
     return registry.load("methods", key)(**fields)

@@ -13,6 +13,7 @@ from torch import nn
 
 from adapteo.contracts import Composition, adapt, merge, trainable, trainable_count
 from adapteo.errors import ConfigError
+from adapteo.peft import hf
 from adapteo.peft._hf_kinds import OFFERED, REFUSED
 from adapteo.peft.hf import HF, HFLayer
 from adapteo.peft.lora import LoRA
@@ -20,8 +21,14 @@ from adapteo.peft.lst import LST
 from adapteo.peft.ssf import SSF
 from adapteo.vit import RoleLinear
 
-pytestmark = pytest.mark.usefixtures("peft")
+pytestmark = pytest.mark.usefixtures("recent")
 SMALL = {"shira": {"r": 4}, "unilora": {"theta_d_length": 64}, "vblora": {"num_vectors": 16}, "lora": {"r": 4}}
+
+
+@pytest.fixture(scope="module")
+def recent(peft):
+    if tuple(int(part) for part in peft.__version__.split(".")[:2]) < hf._OLDEST:
+        pytest.skip(f"peft {peft.__version__} is older than the kinds that are offered")
 
 
 def method(kind, **options):
@@ -176,6 +183,7 @@ def test_what_cannot_be_is_refused_when_it_is_written(fields, words):
         (HF("oft", {"ranks": 4}), "no option 'ranks'"),
         (HF("lora", {"init_lora_weights": "pissa"}), "changes pre-trained weights"),
         (HF("miss", {"r": 33}), "does not act here"),
+        (HF("lora", {"r": 0}), "does not act here"),
         (HF("oft", targets=("gate",)), "no linear for it"),
     ],
 )
@@ -203,6 +211,12 @@ def test_peft_is_imported_when_it_is_used(monkeypatch):
     monkeypatch.setitem(sys.modules, "hf_again", module)
     spec.loader.exec_module(module)
     assert module.METHOD("oft").mergeable
+
+
+def test_an_older_peft_is_refused(peft, monkeypatch):
+    monkeypatch.setattr(peft, "__version__", "0.12.0")
+    with pytest.raises(ConfigError, match=r"from 0\.21 on, and 0\.12\.0 is installed"):
+        adapt(vit(), HF("oft"))
 
 
 def test_a_missing_package_is_named(monkeypatch):

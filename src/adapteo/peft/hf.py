@@ -34,6 +34,7 @@ _DECIDED_HERE = {
     "modules_to_save", "peft_type", "target_modules", "target_parameters", "task_type",
 }  # fmt: skip
 """Options of HF peft that say which tensors it acts on."""
+_OLDEST = (0, 21)
 
 
 class HFLayer(Wrapper):
@@ -77,6 +78,8 @@ class HFLayer(Wrapper):
 class HF(OnLinears):
     """HF peft: trains one of its kinds of adapters on linears of attention and MLP (`pip install 'adapteo[peft]'`).
 
+    Kinds differ in the learning rate that they want: those that train scales (ia3, vera, road) ten times this one.
+
     Attributes:
         kind: HF peft's name of it, for example oft, vera or loha; docs/methods.md lists those that are offered.
         options: of the kind, with HF peft's names, for example ``{r: 8, lora_alpha: 16}``.
@@ -88,6 +91,7 @@ class HF(OnLinears):
     targets: tuple[str, ...] = ()
 
     order = 5
+    default_rate = 3e-4
     facts = Facts(
         family="HF peft",
         parameters="as HF peft counts them",
@@ -186,24 +190,21 @@ class HF(OnLinears):
         places = [nn.ModuleDict({linear.role: each}) for linear, each in zip(linears, plain, strict=True)]
         tree.add_module("layers", nn.ModuleList(nn.ModuleDict({"linear": place}) for place in places))
         names = [f"layers.{index}.linear.{linear.role}" for index, linear in enumerate(linears)]
+        options = self._options(peft, names, linears)
         with self._explained():
-            peft.get_peft_model(tree, self._config(peft, names, linears), autocast_adapter_dtype=False)
+            peft.get_peft_model(tree, peft.get_peft_config(options), autocast_adapter_dtype=False)
         layers = [place[linear.role] for place, linear in zip(places, linears, strict=True)]
         untouched = [name for name, layer in zip(names, layers, strict=True) if type(layer) is nn.Linear]
         if untouched:
             raise ConfigError(f"HF peft's {self.kind} left {len(untouched)} of {len(names)} linears as they were")
         return layers
 
-    def _config(self, peft: Any, names: Sequence[str], linears: Sequence[RoleLinear]) -> Any:
-        """HF peft's configuration for linears of these names.
+    def _options(self, peft: Any, names: Sequence[str], linears: Sequence[RoleLinear]) -> dict[str, Any]:
+        """What HF peft's configuration is made of, for linears of these names.
 
         Raises:
-            ConfigError: when the kind or an option is not known to the installed peft.
+            ConfigError: when an option is not known to the installed peft.
         """
-        if self.kind.upper() not in peft.PeftType.__members__:
-            raise ConfigError(
-                f"peft {peft.__version__} has no {self.kind} yet", fix="update it: pip install -U 'adapteo[peft]'"
-            )
         kind = {"peft_type": self.kind.upper()}
         known = [each.name for each in dataclasses.fields(peft.get_peft_config(dict(kind)))]
         for name in self.options:
@@ -217,7 +218,7 @@ class HF(OnLinears):
         options: dict[str, Any] = {**self._known.options, **self._known.fit(widths), **self.options}
         if "feedforward_modules" in known:  # (IA)3 scales the inputs of these
             options["feedforward_modules"] = [name for name in names if name.endswith(".fc2")]
-        return peft.get_peft_config({**kind, **options, "target_modules": list(names)})
+        return {**kind, **options, "target_modules": list(names)}
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -245,14 +246,20 @@ def _peft() -> Any:
     """HF peft.
 
     Raises:
-        ConfigError: when it is not installed.
+        ConfigError: when it is not installed, or older than the kinds that are offered.
     """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the libraries that it imports
-            return importlib.import_module("peft")
+            peft: Any = importlib.import_module("peft")
     except ImportError as error:
         raise ConfigError("`method: hf` needs the package peft", fix="pip install 'adapteo[peft]'") from error
+    if tuple(int(part) for part in peft.__version__.split(".")[:2]) < _OLDEST:
+        raise ConfigError(
+            f"`method: hf` knows peft from {'.'.join(map(str, _OLDEST))} on, and {peft.__version__} is installed",
+            fix="pip install -U peft",
+        )
+    return peft
 
 
 METHOD = HF
