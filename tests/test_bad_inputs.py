@@ -4,7 +4,9 @@ Each runs through the commands that a person types. An error has code 2 and at m
 `adapteo check` has code 1 when it stops `adapteo fit`. No command leaves half a file or changes one that was there.
 """
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from typer.testing import CliRunner
 
 from adapteo import cli
 from broken_inputs import (
+    GSD,
     KINDS,
     OUTLINES,
     Breaker,
@@ -39,6 +42,7 @@ from broken_inputs import (
     placed,
     scene,
     table,
+    write,
     yaml,
     yaml_is,
 )
@@ -418,3 +422,112 @@ def test_a_configuration_that_its_data_contradict(here, name):
         (here / "burn/adapteo.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
     breaker(here)
     found(words, "")
+
+
+# ----------------------------------------------------------------------------------- places to write
+
+
+def full(*_args, **_kwargs):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def denied(*_args, **_kwargs):
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "adapteo.yaml")
+
+
+WRITING = {
+    "predict": ("predict", "burn", "new.tif", "--out", "map.tif"),
+    "predict with polygons": ("predict", "burn", "new.tif", "--out", "map.tif", "--polygons", "map.gpkg"),
+    "polygons": ("polygons", "map.tif", "--out", "map.gpkg"),
+    "areas": ("areas", "map.tif", "--out", "areas.csv"),
+    "check": ("check", "burn", "--html", "check.html"),
+    "init": ("init", "burn", "--images", "scenes/*.tif", "--labels", "labels.gpkg", "--overwrite"),
+    "chips": ("chips", "burn", "--out", "chips"),
+}
+
+
+@pytest.mark.parametrize("name", WRITING)
+@pytest.mark.parametrize("failing", [full, denied], ids=["full disk", "read-only"])
+def test_nothing_is_lost_where_nothing_can_be_written(here, monkeypatch, name, failing):
+    """Every file is written beside its name and renamed; the last step is the one that fails here."""
+    for file in ("map.gpkg", "areas.csv", "check.html"):
+        (here / file).write_text("of before", encoding="utf-8")
+    before = content(here)
+    monkeypatch.setattr(os, "replace", failing)
+    monkeypatch.setattr(Path, "replace", failing)
+    monkeypatch.setattr(Path, "rename", failing)
+    result = run(*WRITING[name])
+    assert result.exit_code == 2, result.output
+    assert 1 <= len(result.stderr.strip().splitlines()) <= 5
+    after = content(here)
+    assert {name: after.get(name) for name in before} == before
+    left = [name for name in set(after) - set(before) if not name.startswith(".map.tif.partial")]
+    assert not left, "only pieces of the map, for the next try"
+
+
+OUTPUTS = {
+    "a folder as project": (("fit", "scenes"), "adapteo init scenes"),
+    "no project": (("check", "nowhere"), "nowhere"),
+    "no run yet": (("predict", "young", "new.tif", "--out", "map.tif"), "adapteo fit young"),
+    "no run": (("predict", "scenes", "new.tif", "--out", "map.tif"), "scenes"),
+    "a map over its scene": (("predict", "burn", "new.tif", "--out", "new.tif"), "the map would replace the scene"),
+    "a map in a file": (("predict", "burn", "new.tif", "--out", "labels.gpkg/map.tif"), "labels.gpkg"),
+    "a map called .png": (("predict", "burn", "new.tif", "--out", "map.png"), "write map.tif"),
+    "a scene that is not there": (("predict", "burn", "old.tif", "--out", "map.tif"), "there is no file old.tif"),
+    "labels as scene": (("predict", "burn", "labels.gpkg", "--out", "map.tif"), "labels.gpkg"),
+    "too few --bands": (
+        ("predict", "burn", "new.tif", "--out", "map.tif", "--bands", "red,nir08"), "name every band of the file"
+    ),
+    "a misspelt --bands": (
+        ("predict", "burn", "new.tif", "--out", "map.tif", "--bands", "blue,grean,red,nir08"), "did you mean 'green'?"
+    ),
+    "a wrong --sensor": (
+        ("predict", "burn", "new.tif", "--out", "map.tif", "--sensor", "sentinel9"), "did you mean 'sentinel2'?"
+    ),
+    "a wrong --scale": (
+        ("predict", "burn", "new.tif", "--out", "map.tif", "--scale", "1"), "new.tif is not reflectance"
+    ),
+    "project in a file": (("init", "labels.gpkg/burn", *INIT[2:], "labels.gpkg"), "labels.gpkg"),
+    "project over another": (("init", "burn", *INIT[2:], "labels.gpkg"), "--overwrite"),
+    "polygons of a scene": (("polygons", "new.tif", "--out", "map.gpkg"), "new.tif"),
+    "polygons of labels": (("polygons", "labels.gpkg", "--out", "map.gpkg"), "labels.gpkg"),
+    "areas of a scene": (("areas", "new.tif"), "new.tif"),
+    "areas by a column that is not there": (
+        ("areas", "map.tif", "--reference", "labels.gpkg", "--class-column", "kin"), "did you mean 'kind'?"
+    ),
+    "areas by samples of elsewhere": (
+        ("areas", "map.tif", "--reference", "labels.gpkg", "--class-column", "kind"), "labels.gpkg"
+    ),
+    "areas as a picture": (("areas", "map.tif", "--out", "areas.png"), "areas.csv"),
+    "chips over files": (("chips", "burn", "--out", "scenes"), "--overwrite"),
+    "run of damaged weights": (("predict", "burn", "new.tif", "--out", "map.tif"), "adapter"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_names_that_cannot_be_what_is_meant(here, name):
+    (here / "young").mkdir()
+    shutil.copy(here / "burn/adapteo.yaml", here / "young")
+    if "damaged" in name:
+        for weights in (here / "burn/run/adapter").glob("*.safetensors"):
+            weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    args, words = OUTPUTS[name]
+    before = content(here)
+    result = run(*args)
+    assert result.exit_code == 2, result.output
+    assert 1 <= len(result.stderr.strip().splitlines()) <= 5
+    assert words in result.stderr
+    assert content(here) == before
+
+
+def test_names_with_spaces_and_letters_of_other_alphabets(here):
+    (here / "Brände 2024 #1").mkdir()
+    write(here / "Brände 2024 #1/сцена [1] ü.tif", at=0)
+    (here / "labels.gpkg").rename(here / "étiquettes 'x'.gpkg")
+    assert run("init", "Süd & Nord", "--images", "Brände 2024 #1", "--labels", "étiquettes 'x'.gpkg").exit_code == 0
+    assert run("check", "Süd & Nord").exit_code == 0
+    out = "Karte № 1.tif"
+    done = run("predict", "burn", "Brände 2024 #1/сцена [1] ü.tif", "--out", out, "--polygons", "Karte № 1.gpkg")
+    assert done.exit_code == 0, done.output
+    with rasterio.open(out) as mapped:
+        assert (mapped.width, mapped.transform.a) == (96, GSD)

@@ -16,13 +16,13 @@ from torch import Tensor
 from adapteo import config
 from adapteo._scene_values import check_values, overview
 from adapteo.assembly import Imagery
-from adapteo.bands import resolve_all
+from adapteo.bands import SENSORS, resolve_all
 from adapteo.config import Run
 from adapteo.data.map_file import Grid, grid_of
 from adapteo.data.mosaic import common_grid, on_grid
 from adapteo.data.raster import Scene
 from adapteo.data.scene_files import Assembled, open_images
-from adapteo.errors import ConfigError, DataError
+from adapteo.errors import ConfigError, DataError, closest
 from adapteo.figures import colours_of
 from adapteo.files import sha256
 from adapteo.model import Model
@@ -86,6 +86,10 @@ class Reading:
     bands: tuple[str, ...] = ()
     sensor: str | None = None
     scaling: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.sensor is not None and self.sensor not in SENSORS:
+            raise ConfigError(f"there is no sensor '{self.sensor}'{closest(self.sensor, SENSORS)}", allowed=SENSORS)
 
 
 @dataclass(frozen=True)
