@@ -13,8 +13,8 @@ help:  ## list the targets
 demo: $(STAMP)  ## install, then run the main job offline
 	$(BIN)/adapteo demo
 
-test: $(DEV_STAMP)  ## install, then run the tests
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+test: $(DEV_STAMP)  ## install, then run the tests, as many at a time as there are cores
+	$(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term:skip-covered
 
 test-slow: $(DEV_STAMP)  ## the tests that need minutes
 	$(BIN)/python -m pytest -m slow

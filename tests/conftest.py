@@ -1,6 +1,9 @@
 """Fixtures shared by all tests."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,12 @@ import torch
 import timm_here
 
 os.environ.setdefault("MPLBACKEND", "Agg")
-torch.set_num_threads(min(2, torch.get_num_threads()))
+_SHARED = "PYTEST_XDIST_WORKER" in os.environ  # the other cores have tests of their own
+if _SHARED:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of processes that tests start
+torch.set_num_threads(1 if _SHARED else min(2, torch.get_num_threads()))
+os.environ["ADAPTEO_CACHE"] = tempfile.mkdtemp(prefix="adapteo-tests-")  # for fixtures that outlive a test
+atexit.register(shutil.rmtree, os.environ["ADAPTEO_CACHE"], ignore_errors=True)
 timm_here.prepare()  # torchmetrics and transformers import torchvision as well, when it is there
 
 
