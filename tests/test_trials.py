@@ -45,6 +45,13 @@ def test_points_of_an_endless_space_are_within_it(tmp_path):
     assert min(v["rate"] for v in seen) < 1e-3, "the scale is logarithmic"
 
 
+def test_the_first_is_tried_first_and_only_once(tmp_path):
+    first = {"rank": 16, "depth": 2}
+    _, seen = tried(Search(tmp_path, WHOLE, 16, first=first))
+    assert seen[0] == first
+    assert len({tuple(values.items()) for values in seen}) == len(seen) == 6
+
+
 @pytest.mark.parametrize("maximise", [False, True])
 def test_it_finds_the_better_end(tmp_path, maximise):
     search = Search(tmp_path, {"x": Range(0.0, 1.0)}, 20, maximise)

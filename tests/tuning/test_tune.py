@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 import adapteo
 from adapteo import cli, config, experiment, tuning
 from adapteo.errors import AdaptEOError, ConfigError, DataError, Interrupted
+from adapteo.feature_cache import FeatureLoader
 from adapteo.fitted import FittedRun
 from adapteo.train import Trainer
 from adapteo.trials import Search
@@ -218,6 +219,19 @@ def test_a_stopped_tuning_goes_on_as_if_it_had_not_been(tmp_path, monkeypatch):
     assert again.rows[0].values == whole.rows[0].values
     assert again.rows[0].scores == whole.rows[0].scores
     assert again.rows[0].validation == whole.rows[0].validation
+
+
+def test_features_of_a_frozen_backbone_are_computed_once_for_all_trials(tmp_path, monkeypatch):
+    computed, compute = [], FeatureLoader._computed
+
+    def counting(self, samples):
+        computed.extend(samples)
+        return compute(self, samples)
+
+    monkeypatch.setattr(FeatureLoader, "_computed", counting)
+    found = tuning.tune(short(tmp_path), Terms(("frozen",), trials=3, seeds=1))
+    assert found.rows[0].trials == 3
+    assert len(computed) == len(set(computed)) == 4 + 2, "each training and validation image, at the head start"
 
 
 def test_a_method_that_cannot_be_trained_is_a_row_with_its_reason(tmp_path, monkeypatch):
