@@ -86,7 +86,8 @@ def tune(  # noqa: PLR0913  # one for each option
         ),
     ] = None,
     search: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUES", help="The same, for scripts: search this.")
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUES", help="KEY=VALUE with several values may be written so as well."),
     ] = None,
     methods: Annotated[
         str | None, typer.Option(help="E.g. lora,ssf,lora+ssf,full,frozen,scratch (default: the configuration's).")
