@@ -241,7 +241,9 @@ class _Fit:
     def adamw(self) -> tuple[None, int, dict[str, float]]:
         """AdamW on stored features until the validation loss stalls; leaves the decoder at its best."""
         torch.manual_seed(self.config.seed)
-        optimiser = torch.optim.AdamW(self.decoder.parameters(), _RATE, weight_decay=self.config.weight_decay)
+        fused = self.device.type in ("cpu", "cuda")
+        decay = self.config.weight_decay
+        optimiser = torch.optim.AdamW(self.decoder.parameters(), _RATE, weight_decay=decay, fused=fused)
         plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimiser, patience=_PATIENCE // 3)
         best, stale, epochs, kept = math.inf, 0, 0, self._copy()
         for epoch in range(_MAX_EPOCHS):

@@ -4,9 +4,11 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adapteo.contracts import Decoder, Features
 from adapteo.errors import ConfigError, closest
 
 NORMS = ("group", "batch", "layer")
@@ -92,6 +94,20 @@ def conv_norm_relu(inputs: int, outputs: int, kernel: int, norm: str) -> nn.Sequ
     conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
     nn.init.kaiming_uniform_(conv.weight, nonlinearity="relu")
     return nn.Sequential(conv, norm_layer(norm, outputs), nn.ReLU(inplace=True))
+
+
+def laid_like(features: Features, decoder: Decoder) -> Decoder:
+    """Let the weights of convolutions lie as the maps do, channels last for those of a transformer, which are tokens.
+
+    Otherwise PyTorch copies them into that layout forward and backward (a tenth to a third of the time of the U-Net on
+    a CPU, `benchmarks/step_parts.py`). The maps of a CNN, whose strides differ, have channels first.
+    """
+    return decoder.to(memory_format=torch.channels_last) if len(set(features.strides)) == 1 else decoder
+
+
+def channels_last(maps: Tensor) -> Tensor:
+    """Maps ``(b, c, h, w)`` with channels last; a copy only when they lie otherwise, as features from a file do."""
+    return maps if maps.stride(1) == 1 else maps.contiguous(memory_format=torch.channels_last)
 
 
 def pixel_head(channels: int, outputs: int, kernel: int = 1) -> nn.Conv2d:

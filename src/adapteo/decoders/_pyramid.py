@@ -16,7 +16,7 @@ coarsest level).
 from torch import Tensor, nn
 
 from adapteo.contracts import Features
-from adapteo.decoders._layers import norm_layer
+from adapteo.decoders._layers import channels_last, norm_layer
 
 
 class Pyramid(nn.Module):
@@ -54,7 +54,8 @@ class Pyramid(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> list[Tensor]:
         """Return one map ``(b, channels[i], h_i, w_i)`` per level."""
-        return [level(maps[source]) for level, source in zip(self.levels, self.sources, strict=True)]
+        pairs = zip(self.levels, self.sources, strict=True)
+        return [level(maps[source] if self.native else channels_last(maps[source])) for level, source in pairs]
 
 
 def _level(width: int, scale: float, norm: str) -> nn.Module:

@@ -18,6 +18,7 @@ from adapteo.decoders._layers import (
     check_positive,
     check_widths,
     hidden_layers,
+    laid_like,
     norm_layer,
     on_labels,
     pixel_head,
@@ -62,7 +63,7 @@ class FCN(DecoderSpec):
         check_dense("fcn", dense)
         width = features.channels[-1]
         blocks = self.blocks or min(4, max(1, features.strides[-1].bit_length() - 1))
-        return FCNDecoder(width, self.channels or min(512, max(16, width)), blocks, outputs, self)
+        return laid_like(features, FCNDecoder(width, self.channels or min(512, max(16, width)), blocks, outputs, self))
 
 
 class FCNDecoder(Decoder):

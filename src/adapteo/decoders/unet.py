@@ -20,6 +20,7 @@ from adapteo.decoders._layers import (
     check_widths,
     conv_norm_relu,
     hidden_layers,
+    laid_like,
     on_labels,
     pixel_head,
 )
@@ -76,7 +77,7 @@ class UNet(DecoderSpec):
                 f"decoder.channels has {len(channels)} values, but this backbone gives {levels} scales",
                 fix=f"give {levels} widths, coarse to fine, or leave decoder.channels out",
             )
-        return UNetDecoder(pyramid, channels, outputs, self)
+        return laid_like(features, UNetDecoder(pyramid, channels, outputs, self))
 
 
 class UNetDecoder(Decoder):

@@ -24,6 +24,7 @@ from adapteo.decoders._layers import (
     check_widths,
     conv_norm_relu,
     hidden_layers,
+    laid_like,
     on_labels,
     pixel_head,
 )
@@ -68,7 +69,9 @@ class UPerNet(DecoderSpec):
         """
         check_dense("upernet", dense)
         pyramid = Pyramid(features, self.norm, deepest=4)
-        return UPerNetDecoder(pyramid, self.channels or min(256, max(16, features.channels[-1])), outputs, self)
+        return laid_like(
+            features, UPerNetDecoder(pyramid, self.channels or min(256, max(16, features.channels[-1])), outputs, self)
+        )
 
 
 class UPerNetDecoder(Decoder):
