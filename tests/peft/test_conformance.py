@@ -50,7 +50,7 @@ CASES: dict[str, list[dict[str, object]]] = {
     "apla": [{}, {"columns": 3}],
     "bitfit": [{}, {"embedding": True}],
     "cp": [{"rank": 8}],
-    "hf": [{"kind": "oft"}, {"kind": "vera", "options": {"r": 8}}],
+    "hf": [{"kind": "oft"}, {}, {"kind": "vera", "options": {"r": 8}}],
     "mona": [{"width": 8}],
     "last_k": [{"k": 1}],
     "rocoft": [{}, {"side": "columns", "targets": ("fc2",)}],

@@ -81,12 +81,12 @@ class HF(OnLinears):
     Kinds differ in the learning rate that they want: those that train scales (ia3, vera, road) ten times this one.
 
     Attributes:
-        kind: HF peft's name of it, for example oft, vera or loha; docs/methods.md lists those that are offered.
+        kind: HF peft's name of it, for example miss, oft or loha; docs/methods.md lists those that are offered.
         options: of the kind, with HF peft's names, for example ``{r: 8, lora_alpha: 16}``.
         targets: roles of the linears to adapt (q, k, v, proj, fc1, fc2, gate); all that there are when none is named.
     """
 
-    kind: str
+    kind: str = "miss"
     options: Mapping[str, Option] = field(default_factory=dict)
     targets: tuple[str, ...] = ()
 
@@ -97,7 +97,7 @@ class HF(OnLinears):
         parameters="as HF peft counts them",
         cost="2/3 of full fine-tuning's arithmetic or more, as many activations or more",
         use="to try a kind that is not here; `lora`, `vera` or `ia3` of our own are cheaper than HF peft's",
-        evidence="documentation of HF peft; each kind is tested here for start, training, file and merging",
+        evidence="0.487 (MiSS, the default) against 0.478 (LoRA) in HF peft's benchmark on mathematics",
     )
 
     def __post_init__(self) -> None:
