@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 
 def several_processes() -> bool:
@@ -22,8 +23,8 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm of maps ``(b, c, h, w)`` whose statistics in training are those of all processes."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise."""
-        if not self.training or not several_processes():
+        """Normalise; a step without values, which one process plans, has no others."""
+        if not self.training or not several_processes() or isinstance(x, FakeTensor):
             return super().forward(x)
         exact = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         b, _, h, w = x.shape
