@@ -1,7 +1,7 @@
 """What a step of LoRA costs in operations, time and saved activations, beside full training and HF peft.
 
     python -m benchmarks lora_step
-    python benchmarks/lora_step.py --rounds 9 --json lora_step.json
+    python -m benchmarks lora_step --rounds 9 --json lora_step.json
 
 Prithvi 1.0-100M (a ViT-B) with random weights, forward and backward of its last map; all models share weights, data
 and process. Rounds are interleaved (A B C, A B C, …), so that a busy machine slows all of them alike; the ratio of the
@@ -16,15 +16,12 @@ saved bytes at most 0.63 (lean) and 0.35 (leanest).
 import argparse
 import copy
 import json
-import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from adapteo.backbones.prithvi import Prithvi
 from adapteo.bands import HLS6
@@ -34,6 +31,7 @@ from adapteo.peft.frozen import Frozen
 from adapteo.peft.full import Full
 from adapteo.peft.lora import LoRA, LoRALinear
 from adapteo.vit import Attention, RoleLinear, set_memory
+from benchmarks._counting import interleaved, operations, saved_bytes
 
 Step = Callable[[], None]
 LORAS = {"paper": LoRA(preset="paper"), "all linears": LoRA()}
@@ -104,46 +102,6 @@ class ModelStep:
         self.model.zero_grad(set_to_none=True)
 
 
-def _added_in_place(_: object, one: torch.Size, other: torch.Size, **__: object) -> int:
-    """Operations of ``addmm_`` from the shapes of its arguments; the counter knows ``addmm`` only."""
-    return 2 * one[0] * one[1] * other[1]
-
-
-def operations(step: Step) -> int:
-    """Floating-point operations of matrix products, convolutions and attention."""
-    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _added_in_place}) as counter:
-        step()
-    return counter.get_total_flops()
-
-
-def saved_bytes(step: ModelStep) -> int:
-    """Bytes that autograd keeps from forward to backward, without parameters and buffers."""
-    known = {t.untyped_storage().data_ptr() for t in (*step.model.parameters(), *step.model.buffers())}
-    storages: dict[int, torch.UntypedStorage] = {}  # held until the end, so that no address is used twice
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            storages[storage.data_ptr()] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        step.forward()
-    return sum(storage.nbytes() for storage in storages.values())
-
-
-def interleaved(steps: Mapping[str, Step], rounds: int) -> dict[str, tuple[float, float]]:
-    """Minimum and median seconds of each step over the rounds, after one round that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(rounds + 1):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if number:
-                times[name].append(time.perf_counter() - start)
-    return {name: (min(t), statistics.median(t)) for name, t in times.items()}
-
-
 def method_table(rounds: int, size: int, count: int) -> list[dict[str, object]]:
     """Cost of a step under each method."""
     batch = Batch(torch.randn(count, 1, len(HLS6), size, size))
@@ -153,7 +111,11 @@ def method_table(rounds: int, size: int, count: int) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for name, step in steps.items():
         row: dict[str, object] = {"model": name, "trained": trainable_count(built[name]), "flops": operations(step)}
-        row |= {"saved_bytes": saved_bytes(step), "min_s": times[name][0], "median_s": times[name][1]}
+        row |= {
+            "saved_bytes": saved_bytes(step.forward, step.model),
+            "min_s": times[name][0],
+            "median_s": times[name][1],
+        }
         rows.append(row)
     return rows
 

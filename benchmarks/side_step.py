@@ -1,7 +1,7 @@
 """What a step of the networks beside a frozen trunk costs in operations, saved activations and time.
 
     python -m benchmarks side_step
-    python benchmarks/side_step.py --rounds 9 --size 512 --json side_step.json
+    python -m benchmarks side_step --rounds 9 --size 512 --json side_step.json
 
 Prithvi 1.0-100M (a ViT-B) with random weights, forward and backward of a random projection of all maps that decoders
 read; all models share weights, data and process, and rounds are interleaved. `stored` is the same step from what the
@@ -16,14 +16,11 @@ of a dense one, so that `side` is a little cheaper than it says.
 import argparse
 import copy
 import json
-import statistics
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from adapteo.backbones.prithvi import Prithvi
 from adapteo.bands import HLS6
@@ -33,6 +30,7 @@ from adapteo.peft.full import Full
 from adapteo.peft.lora import LoRA
 from adapteo.peft.lst import LST
 from adapteo.peft.side import Side
+from benchmarks._counting import interleaved, operations, saved_bytes
 
 METHODS: dict[str, Method] = {
     "full": Full(),
@@ -90,47 +88,6 @@ def from_stored(model: Backbone, route: SideRoute, batch: Batch) -> Maps:
     return lambda: route.go_on(model, stored, grid)
 
 
-def _added_in_place(_: object, one: torch.Size, other: torch.Size, **__: object) -> int:
-    """Operations of ``addmm_`` from the shapes of its arguments; the counter knows ``addmm`` only."""
-    return 2 * one[0] * one[1] * other[1]
-
-
-def operations(step: Step) -> int:
-    """Floating-point operations of matrix products, convolutions and attention."""
-    with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _added_in_place}) as counter:
-        step()
-    return counter.get_total_flops()
-
-
-def saved_bytes(step: Step) -> int:
-    """Bytes that autograd keeps from forward to backward, without parameters and buffers."""
-    known = {t.untyped_storage().data_ptr() for t in (*step.model.parameters(), *step.model.buffers())}
-    known |= {p.untyped_storage().data_ptr() for p in step.projections}  # of the loss, not of the model
-    storages: dict[int, torch.UntypedStorage] = {}  # held until the end, so that no address is used twice
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            storages[storage.data_ptr()] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        step.forward()
-    return sum(storage.nbytes() for storage in storages.values())
-
-
-def interleaved(named: Mapping[str, Step], rounds: int) -> dict[str, tuple[float, float]]:
-    """Minimum and median seconds of each step over the rounds, after one round that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in named}
-    for number in range(rounds + 1):
-        for name, step in named.items():
-            start = time.perf_counter()
-            step()
-            if number:
-                times[name].append(time.perf_counter() - start)
-    return {name: (min(t), statistics.median(t)) for name, t in times.items()}
-
-
 def table(rounds: int, size: int, count: int) -> list[dict[str, object]]:
     """Cost of a step under each method."""
     named = steps(Batch(torch.randn(count, 1, len(HLS6), size, size)))
@@ -138,7 +95,11 @@ def table(rounds: int, size: int, count: int) -> list[dict[str, object]]:
     rows: list[dict[str, object]] = []
     for name, step in named.items():
         row: dict[str, object] = {"model": name, "trained": trainable_count(step.model), "flops": operations(step)}
-        row |= {"saved_bytes": saved_bytes(step), "min_s": times[name][0], "median_s": times[name][1]}
+        row |= {
+            "saved_bytes": saved_bytes(step.forward, step.model, step.projections),
+            "min_s": times[name][0],
+            "median_s": times[name][1],
+        }
         rows.append(row)
     return rows
 

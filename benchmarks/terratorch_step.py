@@ -1,7 +1,7 @@
 """A training step of Prithvi 1.0-100M with a U-Net, ours beside TerraTorch's, full fine-tuning and LoRA.
 
     python -m benchmarks terratorch_step          # in an environment that has TerraTorch; elsewhere it says so and ends
-    python benchmarks/terratorch_step.py --rounds 7
+    python -m benchmarks terratorch_step --rounds 7
 
 Two images of 224 x 224 pixels, six bands, three classes, random weights, AdamW, float32: forward, loss, backward,
 update, and on TerraTorch's side the training metrics that its task computes in every step. Rounds are interleaved;
@@ -12,8 +12,6 @@ Goal: LoRA with ``train.memory: lean`` at most 0.75 of the time and 0.75 of the 
 
 import argparse
 import importlib.util
-import statistics
-import time
 import warnings
 from collections.abc import Callable
 
@@ -29,6 +27,7 @@ from adapteo.peft.full import Full
 from adapteo.peft.lora import LoRA
 from adapteo.tasks.segmentation import Segmentation
 from adapteo.vit import set_memory
+from benchmarks._counting import interleaved, saved_bytes
 
 BANDS = ["BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2"]
 LORA = {
@@ -56,21 +55,6 @@ class Side:
         self.loss().backward()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-
-    def saved(self) -> int:
-        """Bytes kept between forward and backward."""
-        known = {t.untyped_storage().data_ptr() for t in (*self.model.parameters(), *self.model.buffers())}
-        storages: dict[int, torch.UntypedStorage] = {}
-
-        def pack(tensor: Tensor) -> Tensor:
-            storage = tensor.untyped_storage()
-            if storage.data_ptr() not in known:
-                storages[storage.data_ptr()] = storage
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            self.loss()
-        return sum(storage.nbytes() for storage in storages.values())
 
 
 def ours(images: Tensor, target: Tensor, lora: bool, memory: str) -> Side:
@@ -132,20 +116,14 @@ def main() -> None:
         "ours, LoRA, leanest": ours(images, target, lora=True, memory="leanest"),
     }
     torch.set_float32_matmul_precision("highest")  # importing TerraTorch lowers it
-    times: dict[str, list[float]] = {name: [] for name in sides}
-    for number in range(options.rounds + 1):
-        for name, side in sides.items():
-            start = time.perf_counter()
-            side.step()
-            if number:
-                times[name].append(time.perf_counter() - start)
-    saved = {name: side.saved() for name, side in sides.items()}
+    times = interleaved({name: side.step for name, side in sides.items()}, options.rounds)
+    saved = {name: saved_bytes(side.loss, side.model) for name, side in sides.items()}
     print(f"{'':22}{'trained':>13}{'min s':>8}{'median s':>10}{'saved MiB':>11}{'time':>7}{'saved':>7} of its LoRA")
     base = "TerraTorch, LoRA"
     for name, side in sides.items():
         count = sum(p.numel() for p in side.model.parameters() if p.requires_grad)
-        least, median = min(times[name]), statistics.median(times[name])
-        shares = least / min(times[base]), saved[name] / saved[base]
+        least, median = times[name]
+        shares = least / times[base][0], saved[name] / saved[base]
         print(
             f"{name:22}{count:13,}{least:8.3f}{median:10.3f}{saved[name] / 2**20:11.1f}{shares[0]:7.2f}{shares[1]:7.2f}"
         )
