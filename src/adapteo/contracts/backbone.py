@@ -303,7 +303,6 @@ class SideRoute(Route):
     def go_on(self, backbone: Backbone, stored: tuple[Tensor, ...], grid: Grid | None) -> list[Tensor]:
         """Maps from what `reach` gave."""
 
-    @final
     def forward(self, backbone: Backbone, batch: Batch) -> list[Tensor]:
         """Do both."""
         return self.go_on(backbone, *self.reach(backbone, batch))

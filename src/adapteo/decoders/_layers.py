@@ -102,7 +102,9 @@ def laid_like(features: Features, decoder: Decoder) -> Decoder:
     Otherwise PyTorch copies them into that layout forward and backward (a tenth to a third of the time of the U-Net on
     a CPU, `benchmarks/step_parts.py`). The maps of a CNN, whose strides differ, have channels first.
     """
-    return decoder.to(memory_format=torch.channels_last) if len(set(features.strides)) == 1 else decoder
+    if len(set(features.strides)) == 1:
+        nn.Module.to(decoder, memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub lacks this
+    return decoder
 
 
 def channels_last(maps: Tensor) -> Tensor:
