@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from adapteo import cli, config
 from adapteo.data.survey import Survey
+from adapteo.errors import DataError
 from adapteo.init import Request, init
 
 CRS = "EPSG:32632"
@@ -396,3 +397,43 @@ def test_a_decoder_for_points_treats_all_pixels_of_a_patch_alike(here):
     assert "decoder: {name: linear, upsampling: 1}" in start(here).path.read_text(encoding="utf-8")
     write_labels(here / "labels.gpkg", "polygon", step=12)
     assert "decoder: linear " in start(here, overwrite=True).path.read_text(encoding="utf-8")
+
+
+def test_labels_whose_file_does_not_say_where_they_are(here):
+    write_scene(here / "scenes/a.tif")
+    write_labels(here / "labels.shp", "polygon")
+    (here / "labels.prj").unlink()
+    with pytest.raises(DataError, match="coordinate system"):
+        start(here, labels=("labels.shp",))
+    found = dataset(start(here, labels=("labels.shp",), labels_crs=CRS))
+    assert found.labels_crs == CRS
+    assert found.split("train")
+
+
+@pytest.mark.parametrize(("by", "kept"), [("part", "region"), ("random", "random")])
+def test_what_is_kept_together_in_a_split(here, by, kept):
+    write_scene(here / "scenes/a.tif")
+    write_labels(here / "labels.gpkg", part=lambda i: "abcdefghi"[i // 192 * 3 + i % 24 // 8])  # squares
+    found = dataset(start(here, class_column="kind", split_by=by))
+    assert found.splits.by == kept
+    assert found.splits.column == ("part" if kept == "region" else "")
+    assert all(found.split(name) for name in ("train", "val", "test"))
+
+
+def test_scenes_of_two_zones_with_the_same_labels_are_split_by_scene(here):
+    write_scene(here / "scenes/a.tif")
+    for number in range(1, 4):
+        write_scene(here / f"scenes/far{number}.tif", shift=2 * number)
+    write_scene(here / "scenes/b.tif", gsd=10.5)  # another grid of the same place
+    drawn = [gpd.read_file(write_labels(here / "one.gpkg", "polygon")) for _ in range(4)]
+    moved = [each.translate(xoff=1920 * number) for number, each in enumerate(drawn)]
+    kinds = np.concatenate([each["kind"] for each in drawn])
+    gpd.GeoDataFrame({"kind": kinds}, geometry=np.concatenate([m.values for m in moved]), crs=CRS).to_file(
+        here / "labels.gpkg"
+    )
+    with pytest.raises(DataError, match="by: scene"):
+        start(here)
+    found = dataset(start(here, split_by="scene"))
+    parts = [{key.split("/")[0] for key in found.split(name)} for name in ("train", "val", "test")]
+    assert sum({"a", "b"} <= part for part in parts) == 1
+    assert not any(one & other for one, other in zip(parts, parts[1:] + parts[:1], strict=True))

@@ -30,6 +30,12 @@ def init(  # noqa: PLR0913  # options of a command
     ] = None,
     class_column: Annotated[str | None, typer.Option(help="Column of the labels with the class.")] = None,
     layer: Annotated[str | None, typer.Option(help="Layer of the labels, where there are several.")] = None,
+    labels_crs: Annotated[
+        str | None, typer.Option(help="Coordinate system of the labels, e.g. EPSG:4326, if their file does not say it.")
+    ] = None,
+    split_by: Annotated[
+        str | None, typer.Option(help="block (default), scene, date, random, or a column of the labels with regions.")
+    ] = None,
     line_width: Annotated[float | None, typer.Option(help="Metres on the ground that lines are wide.")] = None,
     bands: Annotated[str, typer.Option(help="Names of the scenes' bands in order, if they do not tell.")] = "",
     sensor: Annotated[str | None, typer.Option(help="sentinel2, hls_s30, hls_l30 or landsat8.")] = None,
@@ -53,6 +59,8 @@ def init(  # noqa: PLR0913  # options of a command
         tuple(drawn),
         class_column=class_column,
         layer=layer,
+        labels_crs=labels_crs,
+        split_by=split_by,
         line_width=line_width,
         bands=tuple(bands.replace(",", " ").split()),
         sensor=sensor,

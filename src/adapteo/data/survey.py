@@ -183,7 +183,7 @@ class Survey(Dataset):
         if not keys:
             having = {part: len(found) for part, found in parts.items() if found}
             raise DataError(
-                f"the split '{name}' {'does not exist' if keys is None else 'is empty'}{closest(name, parts)}",
+                f"the split '{name}' {f'does not exist{closest(name, parts)}' if keys is None else 'is empty'}",
                 allowed=[f"{part} ({count} windows)" for part, count in having.items()],
                 fix=f"change `splits` in the dataset section, or make `chip` ({self.chip}) or the buffer smaller",
             )

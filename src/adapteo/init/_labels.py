@@ -52,6 +52,7 @@ def tell_labels(
     *,
     class_column: str | None = None,
     layer: str | None = None,
+    crs: str | None = None,
     line_width: float | None = None,
 ) -> LabelFacts:
     """Look at the labels; what is given is taken.
@@ -74,7 +75,7 @@ def tell_labels(
     path = root / written[0]
     layer = layer or _layer(path)
     column, why = _column(path, layer, class_column)
-    labels = read_labels(path, column, layer=layer)
+    labels = read_labels(path, column, layer=layer, crs=crs)
     if len(labels.classes) < 2:
         raise ConfigError(
             f"{path} holds one class only, '{labels.classes[0]}' (column '{column}'): nothing to tell it from",

@@ -3,10 +3,11 @@
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from adapteo import registry
 from adapteo.data._mask_labels import MaskLabels
+from adapteo.data._survey_splits import By, SurveySplits
 from adapteo.data.survey import Survey
 from adapteo.errors import ConfigError, DataError, closest
 from adapteo.files import replacing
@@ -41,6 +42,8 @@ class Request:
         images: files, patterns or folders, relative to the current folder.
         labels: a vector file, or masks: files, a pattern or a folder.
         class_column, layer: of the vector file.
+        labels_crs: coordinate system of the labels (EPSG code), where their file does not say it, or a wrong one.
+        split_by: "block", "scene", "date", "random", or a column of the vector file with regions; None for blocks.
         line_width: metres.
         bands, sensor, scale, offset, nodata, frames: of the images, as the keys of the dataset `survey`.
         backbone: key, or key and variant ("prithvi/2.0-tiny-TL").
@@ -53,6 +56,8 @@ class Request:
     labels: tuple[str, ...]
     class_column: str | None = None
     layer: str | None = None
+    labels_crs: str | None = None
+    split_by: str | None = None
     line_width: float | None = None
     bands: tuple[str, ...] = ()
     sensor: str | None = None
@@ -113,10 +118,12 @@ def init(request: Request) -> Started:
         places.labels,
         class_column=request.class_column,
         layer=request.layer,
+        crs=request.labels_crs,
         line_width=request.line_width,
     )
     model, others = choose(bands.names, bands.sensor, scenes[0].scene.gsd, request.frames, request.backbone)
     survey = _survey(places, bands, values, labels, request.frames)
+    survey = replace(survey, labels_crs=request.labels_crs, splits=_splits(request.split_by))
     survey = _sized(_without_negatives(survey) if labels.masks else survey, model)
     if labels.masks:
         labels = _counted(labels, survey)
@@ -159,6 +166,14 @@ def _survey(places: Places, bands: Bands, values: Values, labels: LabelFacts, fr
         point_radius=labels.point_radius,
         line_width=labels.line_width,
     )
+
+
+def _splits(by: str | None) -> SurveySplits | None:
+    if by is None or by == "block":
+        return None
+    if by in get_args(By):
+        return SurveySplits(by=by)  # type: ignore[arg-type]  # as the line above says
+    return SurveySplits(by="region", column=by)
 
 
 def _without_negatives(survey: Survey) -> Survey:
@@ -251,6 +266,7 @@ def _dataset(places: Places, survey: Survey, bands: Bands, values: Values, label
         (Line("scenes", survey.scenes), None),
         (Line("labels", survey.labels, masks if labels.masks else ""), None),
         (Line("layer", labels.layer), None),
+        (Line("labels_crs", survey.labels_crs, "of the labels"), None),
         (Line("class_column", labels.class_column, ", ".join(labels.classes or ())), ""),
         (Line("ignore_values", survey.ignore_values, "of the masks: no class"), None),
         (Line("band_names", bands.written, bands.why), ()),
@@ -264,8 +280,15 @@ def _dataset(places: Places, survey: Survey, bands: Bands, values: Values, label
         (Line("point_radius", labels.point_radius, "pixels around a point that have its class"), 0.0),
         (Line("line_width", labels.line_width, "metres on the ground"), None),
         (Line("balance", survey.balance, "windows with rare classes are seen more often"), None),
+        (Line("splits", _written_splits(survey.splits), "what is kept together"), None),
     ]
     return [line for line, default in everything if line.value != default]
+
+
+def _written_splits(splits: SurveySplits | None) -> dict[str, str] | None:
+    if splits is None:
+        return None
+    return {"by": splits.by} | ({"column": splits.column} if splits.column else {})
 
 
 def _decoder(labels: LabelFacts) -> Line:
