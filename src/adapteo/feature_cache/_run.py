@@ -42,7 +42,9 @@ def with_features(
     model.boundary = boundary(model, size, untouched=untouched)
     if model.boundary is None:
         if asked != "auto":
-            note(f"features are not cached: {name_of(run.method)} trains the backbone from its start")
+            way = model.backbone.route is not None
+            why = "leads its own way through the backbone" if way else "trains the backbone from its start"
+            note(f"features are not cached: {name_of(run.method)} {why}")
         return loaders
     source = Source(model, model.boundary, size, _identity(run, model, untouched), pooled=not run.task.dense)
     shelves = Shelves(caching.folder or cache_folder() / "features", int(caching.limit * 2**30))
