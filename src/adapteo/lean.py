@@ -114,12 +114,11 @@ def normed_linears(x: Tensor, norm: nn.Module, linears: Sequence[nn.Module]) -> 
     Returns:
         None when the norm is no plain LayerNorm, or a linear is more than an `Affine`.
     """
-    parts = [affine_of(linear) for linear in linears]
-    if type(norm) is not nn.LayerNorm or any(part is None for part in parts):
+    found = _plain(norm, linears)
+    if found is None:
         return None
-    tensors, rests = _flat([part for part in parts if part is not None])
-    rule = _Norm(tuple(norm.normalized_shape), norm.eps)
-    out: tuple[Tensor, ...] = _NormedLinears.apply(x, norm.weight, norm.bias, rule, rests, *tensors)
+    shared, tensors = found
+    out: tuple[Tensor, ...] = _NormedLinears.apply(x, *shared, *tensors)
     return out
 
 
@@ -147,13 +146,21 @@ def normed_branch(
     Returns:
         None when the norm is no plain LayerNorm, or a linear is more than an `Affine`.
     """
-    parts = [affine_of(linear) for linear in (*hidden, last)]
+    found = _plain(norm, (*hidden, last))
+    if found is None:
+        return None
+    shared, tensors = found
+    out: Tensor = _NormedBranch.apply(x, *shared, combine, keep_hidden, *tensors)
+    return out
+
+
+def _plain(norm: nn.Module, linears: Sequence[nn.Module]) -> tuple[tuple[Any, ...], list[Tensor | None]] | None:
+    """What the functions get: the norm with what is no tensor of the linears, and their tensors; see above for None."""
+    parts = [affine_of(linear) for linear in linears]
     if type(norm) is not nn.LayerNorm or any(part is None for part in parts):
         return None
     tensors, rests = _flat([part for part in parts if part is not None])
-    rule = _Norm(tuple(norm.normalized_shape), norm.eps)
-    out: Tensor = _NormedBranch.apply(x, norm.weight, norm.bias, rule, rests, combine, keep_hidden, *tensors)
-    return out
+    return (norm.weight, norm.bias, _Norm(tuple(norm.normalized_shape), norm.eps), rests), tensors
 
 
 def recomputed(function: Callable[[Tensor], Tensor], x: Tensor, parameters: Sequence[Tensor]) -> Tensor:
@@ -195,14 +202,8 @@ class _NormedLinears(Function):
         x, gamma, beta, *tensors = ctx.saved_tensors
         inner = _Inner(ctx, x, gamma, beta)
         parts, needs = _grouped(tensors, ctx.rests), _fours(ctx.needs_input_grad[5:])
-        d_rows, found = None, list[Tensor | None]()
-        for dy, part, need in zip(grads, parts, needs, strict=True):
-            if dy is None:
-                found += [None] * 4
-                continue
-            d_rows, of_part = _backward(dy.flatten(0, -2), inner.rows, part, (inner.wanted, *need), d_rows)
-            found += of_part
-        return (*inner.backward(d_rows), None, *found)
+        of_norm, of_parts = inner.backward(grads, parts, needs)
+        return (*of_norm, None, None, *of_parts)
 
 
 class _NormedBranch(Function):
@@ -250,11 +251,8 @@ class _NormedBranch(Function):
             return (None,) * 7 + (None,) * (4 * len(firsts)) + tuple(of_last)
         d_hidden = torch.autograd.grad(combined, leaves, d_combined.view(combined.shape).to(combined.dtype))
         del combined, leaves, d_combined
-        d_rows, found = None, list[Tensor | None]()
-        for dy, part, need in zip(d_hidden, firsts, first_needs, strict=True):
-            d_rows, of_part = _backward(dy.flatten(0, -2), inner.rows, part, (inner.wanted, *need), d_rows)
-            found += of_part
-        return (*inner.backward(d_rows), None, None, None, *found, *of_last)
+        of_norm, of_firsts = inner.backward(d_hidden, firsts, first_needs)
+        return (*of_norm, None, None, None, None, *of_firsts, *of_last)
 
 
 class _Recomputed(Function):
@@ -292,8 +290,16 @@ class _Inner:
             self._out = ctx.norm(*self._leaves)
         self.rows = ctx.autocast.cast(self._out.detach().flatten(0, -2))
 
-    def backward(self, d_rows: Tensor | None) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        """Gradients of x, gamma and beta, and None for the rule."""
+    def backward(
+        self, grads: Sequence[Tensor | None], parts: Sequence[Affine], needs: Sequence[Sequence[bool]]
+    ) -> tuple[list[Tensor | None], list[Tensor | None]]:
+        """Gradients of x, gamma and beta, and of the tensors of the linears, from those of the linears' outputs."""
+        d_rows, of_parts = None, list[Tensor | None]()
+        for dy, part, need in zip(grads, parts, needs, strict=True):
+            of_part: list[Tensor | None] = [None] * 4
+            if dy is not None:
+                d_rows, of_part = _backward(dy.flatten(0, -2), self.rows, part, (self.wanted, *need), d_rows)
+            of_parts += of_part
         found: list[Tensor | None] = [None, None, None]
         if d_rows is not None and self.wanted:
             asked = [(i, leaf) for i, leaf in enumerate(self._leaves) if leaf is not None and self.needs[i]]
@@ -302,7 +308,7 @@ class _Inner:
             )
             for (i, _), each in zip(asked, of_asked, strict=True):
                 found[i] = each
-        return found[0], found[1], found[2], None
+        return found, of_parts
 
 
 # ------------------------------------------------------------------------------------------ one linear
