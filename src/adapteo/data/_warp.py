@@ -132,7 +132,7 @@ class Assembled(Scene):
         scaled: True when what is read is in physical units, and no scale is to be applied.
     """
 
-    def __init__(self, path: str, pieces: Sequence["_Piece"], grid: Grid, days: Sequence[date | None]) -> None:
+    def __init__(self, path: str, pieces: Sequence["Piece"], grid: Grid, days: Sequence[date | None]) -> None:
         # The place of a map that is drawn on this grid is that of the file whose grid it is.
         leader = next((piece for piece in pieces if piece.band.grid == grid), pieces[0])
         super().__init__(Path(path), leader.scene.file)
@@ -173,7 +173,7 @@ class Assembled(Scene):
 
     def block_bytes(self, height: int, width: int, indexes: Sequence[int]) -> int:
         """Memory of the decoded blocks of all files in which a window of this size lies."""
-        files: dict[int, list[_Piece]] = {}
+        files: dict[int, list[Piece]] = {}
         for i in indexes:
             files.setdefault(id(self._pieces[i - 1].scene), []).append(self._pieces[i - 1])
         total = 0
@@ -185,7 +185,7 @@ class Assembled(Scene):
 
 
 @dataclass(frozen=True)
-class _Piece:
+class Piece:
     """A band, its open file, and the grid that it is to lie on."""
 
     band: BandFile
@@ -344,4 +344,4 @@ def open_bands(
     """
     with ExitStack() as stack:
         scenes = {file: stack.enter_context(open_file(file)) for file in dict.fromkeys(band.path for band in bands)}
-        yield Assembled(path, [_Piece(band, scenes[band.path], grid) for band in bands], grid, days)
+        yield Assembled(path, [Piece(band, scenes[band.path], grid) for band in bands], grid, days)

@@ -10,7 +10,7 @@ from rasterio.warp import transform, transform_bounds
 from adapteo.data._layout import Box, Grid
 from adapteo.data._source import BandFile
 from adapteo.data._source import Grid as SourceGrid
-from adapteo.data._warp import Assembled, _Piece
+from adapteo.data._warp import Assembled, Piece
 from adapteo.data.raster import Scene, pixel_size
 from adapteo.errors import ConfigError, DataError
 
@@ -71,7 +71,7 @@ def on_grid(scene: Scene, grid: Grid) -> Assembled:
     shape = (grid.height, grid.width)
     target = SourceGrid(grid.crs, grid.transform, shape, pixel_size(grid.crs, grid.transform, shape))
     names = enumerate(scene.descriptions, 1)
-    pieces = [_Piece(BandFile(str(scene.path), i, name, None, None, (), own), scene, target) for i, name in names]
+    pieces = [Piece(BandFile(str(scene.path), i, name, None, None, (), own), scene, target) for i, name in names]
     return Assembled(str(scene.path), pieces, target, (scene.date,))
 
 
