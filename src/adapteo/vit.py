@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adapteo.errors import DataError
 from adapteo.lean import Affine, Memory, normed_branch, normed_linears, recomputed
 
 ROLES = ("q", "k", "v", "proj", "fc1", "fc2", "gate")
@@ -200,6 +201,21 @@ class PatchConv3d(nn.Conv3d):
         b, _, t, _, _ = images.shape
         maps = embed_patches(images.transpose(1, 2).flatten(0, 1), self.weight[:, :, 0], self.bias)
         return maps.unflatten(0, (b, t)).transpose(1, 2)
+
+
+def check_patches(height: int, width: int, patch: int) -> None:
+    """Refuse images that patches do not fill.
+
+    Raises:
+        DataError: says the nearest sizes that they do.
+    """
+    if height % patch or width % patch:
+        below = " x ".join(str(side // patch * patch) for side in (height, width))
+        above = " x ".join(str(-(-side // patch) * patch) for side in (height, width))
+        raise DataError(
+            f"images of {height} x {width} pixels cannot be cut into patches of {patch}",
+            fix=f"crop them to {below}, or pad them to {above}",
+        )
 
 
 def embed_patches(images: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

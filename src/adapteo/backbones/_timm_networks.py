@@ -27,7 +27,7 @@ from adapteo.contracts import (
     default_taps,
 )
 from adapteo.errors import DataError
-from adapteo.vit import PatchConv2d
+from adapteo.vit import PatchConv2d, check_patches
 
 _RECOMPUTED = ("relative_position_index", "relative_coords_table", "attn_mask", "k_bias")
 
@@ -116,13 +116,7 @@ class Tokens(TokenBackbone):
                 f"the images have {t} dates and {c} bands; built for 1 date and {len(self.bands)} bands",
                 fix="build the backbone with the dataset's bands; for several dates choose another backbone",
             )
-        if h % self.patch or w % self.patch:
-            below = " x ".join(str(side // self.patch * self.patch) for side in (h, w))
-            above = " x ".join(str(-(-side // self.patch) * self.patch) for side in (h, w))
-            raise DataError(
-                f"images of {h} x {w} pixels cannot be cut into patches of {self.patch}",
-                fix=f"crop them to {below}, or pad them to {above}",
-            )
+        check_patches(h, w, self.patch)
         return images.reshape(b, c, h, w)
 
     def remap(self, state: Mapping[str, Tensor]) -> Remapped:

@@ -16,7 +16,7 @@ from adapteo.backbones._keys import account
 from adapteo.bands import BY_NAME
 from adapteo.contracts import Remapped
 from adapteo.errors import ConfigError, DataError, closest
-from adapteo.vit import Attention, Mlp, fuse_qkv, split_qkv
+from adapteo.vit import Attention, Mlp, check_patches, fuse_qkv, split_qkv
 
 CODE_WIDTH = 128
 """Width of the code of a wavelength, and of the transformer."""
@@ -184,11 +184,5 @@ def only_date(images: Tensor, bands: Sequence[str], patch: int) -> Tensor:
             f"the images have {t} dates and {c} bands; built for 1 date and {len(bands)} bands",
             fix="build the backbone with the dataset's bands; for several dates choose another backbone",
         )
-    if h % patch or w % patch:
-        below = " x ".join(str(side // patch * patch) for side in (h, w))
-        above = " x ".join(str(-(-side // patch) * patch) for side in (h, w))
-        raise DataError(
-            f"images of {h} x {w} pixels cannot be cut into patches of {patch}",
-            fix=f"crop them to {below}, or pad them to {above}",
-        )
+    check_patches(h, w, patch)
     return images[:, 0]

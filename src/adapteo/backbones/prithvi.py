@@ -27,7 +27,7 @@ from adapteo.contracts import (
     default_taps,
 )
 from adapteo.errors import ConfigError, DataError, closest
-from adapteo.vit import Block, PatchConv3d, fuse_qkv, init_weights, sincos_1d, split_qkv
+from adapteo.vit import Block, PatchConv3d, check_patches, fuse_qkv, init_weights, sincos_1d, split_qkv
 
 PRETRAINED_PIXELS = 224
 MAX_FRAMES = 4
@@ -171,13 +171,7 @@ class PrithviViT(TokenBackbone):
                 f"the images have {t} dates and {c} bands; built for {self.frames} dates and {len(self.bands)} bands",
                 fix="build the backbone with the dataset's `frames` and bands",
             )
-        if h % self.patch or w % self.patch:
-            below = " x ".join(str(side // self.patch * self.patch) for side in (h, w))
-            above = " x ".join(str(-(-side // self.patch) * self.patch) for side in (h, w))
-            raise DataError(
-                f"images of {h} x {w} pixels cannot be cut into patches of {self.patch}",
-                fix=f"crop them to {below}, or pad them to {above}",
-            )
+        check_patches(h, w, self.patch)
 
     def _position_table(self, grid: Grid) -> Tensor:
         """Position codes ``(patches, d)`` of a grid, kept for the grids seen last."""
