@@ -256,7 +256,11 @@ def test_a_row_stays_while_the_next_one_is_read():
 
 
 def test_memory_does_not_depend_on_the_size_of_the_image():
-    """Of NumPy, which reads; `python -m benchmarks predict_memory` measures the process."""
+    """Of NumPy, which reads; `python -m benchmarks predict_memory` measures the process.
+
+    The larger image has nine times the pixels: a single byte for each would be half as much again as the small one
+    needs. How many windows the reading thread is ahead, and what Python has not freed yet, differ by a few percent.
+    """
 
     class Empty:
         def __init__(self, height, width):
@@ -277,7 +281,7 @@ def test_memory_does_not_depend_on_the_size_of_the_image():
     peak(100, 100)  # what is made once
     small = peak(500, 800)
     assert small > 5e6
-    assert peak(1500, 2400) < 1.02 * small
+    assert peak(1500, 2400) < 1.2 * small
 
 
 # ---------------------------------------------------------------------------------------------- maps
