@@ -32,6 +32,7 @@ from adapteo.config import Run
 from adapteo.contracts import Batch, trainable
 from adapteo.meter import Memory
 from adapteo.model import Model, frozen_in_eval
+from adapteo.parallel import alone
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor, *rest: Any, out_val: Any, **options: Any) -> int:
@@ -270,8 +271,8 @@ _FILLS = (_ATEN.uniform_, _ATEN.normal_, _ATEN.fill_, _ATEN.zero_)
 
 @contextlib.contextmanager
 def without_values() -> Iterator[None]:
-    """Inside, new tensors have shapes but no values; tables that functions remember stay out of it."""
-    with _no_tables(), FakeTensorMode():
+    """Inside, new tensors have shapes but no values; tables that functions remember, and other processes, stay out."""
+    with _no_tables(), alone(), FakeTensorMode():
         yield
 
 

@@ -52,9 +52,9 @@ def test_convpass_adds_beside_attention_and_mlp():
         return 0.5 * layer.up(F.gelu(torch.cat([first, maps], dim=1)))
 
     z = plain.norm1(x)
-    y = x + plain.attn(z) + bypass(block.attn.bypass, z)
+    y = x + plain.attn(z) + bypass(block.attn.adapter, z)
     z = plain.norm2(y)
-    expected = y + plain.mlp(z) + bypass(block.mlp.bypass, z)
+    expected = y + plain.mlp(z) + bypass(block.mlp.adapter, z)
     torch.testing.assert_close(block(x), expected, rtol=1e-5, atol=1e-5)
 
 

@@ -11,20 +11,16 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensor
 
-
-def several_processes() -> bool:
-    """Whether this is one of several processes that train together."""
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+from adapteo.parallel import several_processes
 
 
 class SharedBatchNorm2d(nn.BatchNorm2d):
     """BatchNorm of maps ``(b, c, h, w)`` whose statistics in training are those of all processes."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise; a step without values, which one process plans, has no others."""
-        if not self.training or not several_processes() or isinstance(x, FakeTensor):
+        """Normalise."""
+        if not self.training or not several_processes():
             return super().forward(x)
         exact = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
         b, _, h, w = x.shape

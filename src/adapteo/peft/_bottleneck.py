@@ -46,6 +46,24 @@ def zeroed(layer: nn.Linear) -> nn.Linear:
     return layer
 
 
+class Beside(Wrapper):
+    """A module with an adapter in parallel: ``f(x) + s a(x)``."""
+
+    def __init__(self, inner: nn.Module, adapter: nn.Module, scale: float) -> None:
+        super().__init__()
+        self.inner, self.adapter, self.scale = inner, adapter, scale
+        self.train(inner.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply both."""
+        out: Tensor = self.inner(x)
+        return out + self.scale * self.adapter(x)
+
+    def merged(self) -> nn.Module:
+        """Refuse: an activation lies between."""
+        raise not_mergeable("the adapter")
+
+
 class Behind(Wrapper):
     """A linear with a bottleneck in series behind it: ``y + U act(D y)`` for its output y."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from adapteo.contracts import Backbone, SideRoute
 from adapteo.errors import ConfigError
-from adapteo.peft._batch_norm import several_processes
+from adapteo.parallel import several_processes
 from adapteo.vit import init_weights
 
 TEMPERATURE = 0.1

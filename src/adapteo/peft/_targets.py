@@ -105,6 +105,12 @@ def role_linears(backbone: Backbone) -> Iterator[tuple[nn.Module, str, RoleLinea
             yield parent, name, child
 
 
+def paths(backbone: Backbone, linears: Iterable[RoleLinear]) -> dict[str, RoleLinear]:
+    """Linears by their path in the backbone, in its order."""
+    wanted = set(linears)
+    return {p: module for p, module in backbone.named_modules() if isinstance(module, RoleLinear) and module in wanted}
+
+
 def mlps(backbone: Backbone, method: Method) -> list[tuple[nn.Module, str, nn.Module, RoleLinear]]:
     """MLPs of the blocks, each with its parent, its name there, and its last linear (fc2).
 

@@ -8,31 +8,10 @@ arXiv 2205.13535.
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
-
-from adapteo.contracts import Backbone, Facts, Method, Wrapper
+from adapteo.contracts import Backbone, Facts, Method
 from adapteo.errors import ConfigError
-from adapteo.peft._bottleneck import Bottleneck, check_width, not_mergeable, serial_size
+from adapteo.peft._bottleneck import Beside, Bottleneck, check_width, serial_size
 from adapteo.peft._targets import mlps
-
-
-class Beside(Wrapper):
-    """A module with a bottleneck in parallel: ``f(x) + s U ReLU(D x)``."""
-
-    def __init__(self, inner: nn.Module, width: int, scale: float, like: nn.Linear) -> None:
-        super().__init__()
-        self.inner, self.scale = inner, scale
-        self.adapter = Bottleneck(like.out_features, width, "relu", like.weight)
-        self.train(inner.training)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Apply both."""
-        out: Tensor = self.inner(x)
-        return out + self.scale * self.adapter(x)
-
-    def merged(self) -> nn.Module:
-        """Refuse: an activation lies between."""
-        raise not_mergeable("the adapter")
 
 
 @dataclass(frozen=True)
@@ -69,7 +48,8 @@ class AdaptFormer(Method):
             ConfigError: when the blocks have none.
         """
         for parent, name, mlp, last in mlps(backbone, self):
-            setattr(parent, name, Beside(mlp, self.width, self.scale, last))
+            adapter = Bottleneck(last.out_features, self.width, "relu", last.weight)
+            setattr(parent, name, Beside(mlp, adapter, self.scale))
 
     def parameters_formula(self, backbone: Backbone) -> int:
         """L (2 n D + n + D)."""

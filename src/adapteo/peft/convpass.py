@@ -12,43 +12,26 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapteo.contracts import Backbone, Facts, GridReader, Method, Wrapper
+from adapteo.contracts import Backbone, Facts, GridReader, Method
 from adapteo.errors import ConfigError
-from adapteo.peft._bottleneck import check_width, linear, not_mergeable, zeroed
+from adapteo.peft._bottleneck import Beside, check_width, linear, zeroed
 from adapteo.peft._token_map import known_grid, over_places, plain_blocks
 from adapteo.vit import Block
 
 
 class Bypass(GridReader):
-    """``s · up(gelu(conv(gelu(down(x)))))``, ``(b, n, D) -> (b, n, D)``."""
+    """``up(gelu(conv(gelu(down(x)))))``, ``(b, n, D) -> (b, n, D)``."""
 
-    def __init__(self, dim: int, width: int, scale: float, like: Tensor) -> None:
+    def __init__(self, dim: int, width: int, like: Tensor) -> None:
         super().__init__()
-        self.down, self.up, self.scale = linear(dim, width, like), zeroed(linear(width, dim, like)), scale
+        self.down, self.up = linear(dim, width, like), zeroed(linear(width, dim, like))
         self.conv = nn.Conv2d(width, width, 3, padding=1, device=like.device, dtype=like.dtype)
 
     def forward(self, x: Tensor) -> Tensor:
         """Apply."""
         low = over_places(F.gelu(self.down(x)), known_grid(self.grid), self.conv)
-        return self.scale * self.up(F.gelu(low))
-
-
-class Bypassed(Wrapper):
-    """Attention or MLP with a bypass, ``(b, n, D) -> (b, n, D)``."""
-
-    def __init__(self, inner: nn.Module, bypass: Bypass) -> None:
-        super().__init__()
-        self.inner, self.bypass = inner, bypass
-        self.train(inner.training)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add both."""
-        out: Tensor = self.inner(x)
-        return out + self.bypass(x)
-
-    def merged(self) -> nn.Module:
-        """Refuse: activations lie between."""
-        raise not_mergeable("the bypass")
+        out: Tensor = self.up(F.gelu(low))
+        return out
 
 
 @dataclass(frozen=True)
@@ -88,8 +71,8 @@ class Convpass(Method):
         like = next(tokens.blocks.parameters())
         for block in [module for module in tokens.blocks.modules() if isinstance(module, Block)]:
             for name in ("attn", "mlp"):
-                bypass = Bypass(tokens.dim, self.width, self.scale, like)
-                setattr(block, name, Bypassed(block.get_submodule(name), bypass))
+                bypass = Bypass(tokens.dim, self.width, like)
+                setattr(block, name, Beside(block.get_submodule(name), bypass, self.scale))
 
     def parameters_formula(self, backbone: Backbone) -> int:
         """2 L (2 n D + 9 n² + 2 n + D)."""

@@ -11,7 +11,7 @@ Adapter files are in HF peft's format: `peft.PeftModel.from_pretrained(<our plai
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
@@ -20,9 +20,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapteo.contracts import Backbone, Facts, Method, Wrapper, copy_exactly, replace_modules, trainable
-from adapteo.errors import ConfigError, WeightsError, closest
+from adapteo.contracts import Backbone, Facts, Wrapper, copy_exactly, trainable
+from adapteo.errors import ConfigError, WeightsError
 from adapteo.lean import Affine, affine_of
+from adapteo.peft._targets import OnLinears, paths, role_linears, title_of
 from adapteo.vit import ROLES, RoleLinear
 
 PAPER_TARGETS = ("q", "v", "fc1", "fc2")
@@ -81,7 +82,7 @@ class LoRALinear(Wrapper):
 
 
 @dataclass(frozen=True)
-class LoRA(Method):
+class LoRA(OnLinears):
     """LoRA: trains a low-rank term beside the linears of attention and MLP.
 
     The defaults of rank, alpha, dropout and rslora are those of arXiv 2504.17397; `preset: paper` adds its targets.
@@ -102,7 +103,6 @@ class LoRA(Method):
     targets: tuple[str, ...] = ()
     preset: Literal["paper"] | None = None
 
-    order = 4
     facts = Facts(
         family="low-rank",
         parameters="r (in + out) per linear: 18 r D per block, 14 r D for the paper's targets",
@@ -117,23 +117,22 @@ class LoRA(Method):
         if self.preset is not None:
             self._check_preset()
         if self.rank < 1 or self.alpha <= 0:
-            raise ConfigError(f"lora needs rank >= 1 and alpha > 0, not rank {self.rank}, alpha {self.alpha}")
+            raise ConfigError(
+                f"{title_of(self)} needs rank >= 1 and alpha > 0, not rank {self.rank}, alpha {self.alpha}"
+            )
         if not 0 <= self.dropout < 1:
-            raise ConfigError(f"lora's dropout is a share from 0 to below 1, not {self.dropout}")
-        for role in self.targets:
-            if role not in ROLES:
-                raise ConfigError(f"lora has no target '{role}'{closest(role, ROLES)}", allowed=ROLES)
-        if len(set(self.targets)) < len(self.targets):
-            raise ConfigError(f"lora's targets name one twice: {', '.join(self.targets)}", fix="name each target once")
+            raise ConfigError(f"{title_of(self)}'s dropout is a share from 0 to below 1, not {self.dropout}")
+        self.check_targets()
 
     def _check_preset(self) -> None:
         if self.preset != "paper":
-            raise ConfigError(f"lora has no preset '{self.preset}'", allowed=("paper",))
+            raise ConfigError(f"{title_of(self)} has no preset '{self.preset}'", allowed=("paper",))
         wrong = [name for name, value in PAPER.items() if vars(self)[name] != value]
         wrong += ["targets"] if set(self.targets) != set(PAPER_TARGETS) else []
         if wrong:
             raise ConfigError(
-                f"lora's preset 'paper' sets {wrong[0]}, and {wrong[0]} = {vars(self)[wrong[0]]} is given too",
+                f"{title_of(self)}'s preset 'paper' sets {wrong[0]}, and {wrong[0]} = {vars(self)[wrong[0]]} is given "
+                "too",
                 fix=f"leave out either `preset` or `{wrong[0]}`",
             )
 
@@ -142,39 +141,13 @@ class LoRA(Method):
         """Factor s of the low-rank term."""
         return self.alpha / (math.sqrt(self.rank) if self.rslora else self.rank)
 
-    def apply(self, backbone: Backbone) -> None:
-        """Wrap the targeted linears of the blocks; nothing outside the blocks is touched.
+    def wrappers(self, linears: Sequence[RoleLinear]) -> Iterable[Wrapper]:
+        """See `LoRALinear`."""
+        return (LoRALinear(linear, self.rank, self.scale, self.dropout) for linear in linears)
 
-        Raises:
-            ConfigError: when the blocks have no linear for one of the targets.
-        """
-        roles = {linear.role for _, linear in _role_linears(backbone)}
-        if not roles:
-            raise ConfigError(
-                f"lora acts on the linears of attention and MLP, and {type(backbone).__name__} has none",
-                fix="choose another method (`method: full`, `frozen` or `bitfit`), or a transformer",
-            )
-        for role in self.targets:
-            if role not in roles:
-                raise ConfigError(
-                    f"lora targets '{role}', but the blocks of this backbone have no linear for it",
-                    allowed=sorted(roles),
-                    fix="see `method.targets`",
-                )
-        replace_modules(backbone.blocks, RoleLinear, self._wrap)
-
-    def _adapts(self, linear: RoleLinear) -> bool:
-        return not self.targets or linear.role in self.targets
-
-    def _wrap(self, module: nn.Module) -> nn.Module | None:
-        if isinstance(module, RoleLinear) and self._adapts(module):
-            return LoRALinear(module, self.rank, self.scale, self.dropout)
-        return None
-
-    def parameters_formula(self, backbone: Backbone) -> int:
-        """Sum of r (in + out) over the targets: 14 r D per block of a ViT for the paper's, 18 r D for all."""
-        linears = (linear for _, linear in _role_linears(backbone) if self._adapts(linear))
-        return sum(self.rank * (linear.in_features + linear.out_features) for linear in linears)
+    def added(self, linear: RoleLinear) -> int:
+        """Of A and B: r (in + out)."""
+        return self.rank * (linear.in_features + linear.out_features)
 
     # ------------------------------------------------------------------------------- HF peft's format
 
@@ -194,7 +167,7 @@ class LoRA(Method):
         """The content of HF peft's adapter_config.json (the keys known since peft 0.12), modules by exact names."""
         weights = backbone.weights
         names = [name for name, m in backbone.named_modules() if isinstance(m, LoRALinear)]
-        names = names or [name for name, linear in _role_linears(backbone) if self._adapts(linear)]
+        names = names or list(paths(backbone, (linear for _, _, linear in self.chosen(backbone))))
         return {
             "peft_type": "LORA",
             "task_type": None,
@@ -228,15 +201,15 @@ class LoRA(Method):
                 modules that are not role linears of the blocks.
         """
         _refuse_variants(config)
-        roles = {name: linear.role for name, linear in _role_linears(backbone)}
-        paths = {key.removeprefix(_HF_PREFIX).partition(".lora_")[0] for key in state}
-        foreign = sorted(paths - roles.keys())
+        linears = paths(backbone, (linear for _, _, linear in role_linears(backbone)))
+        acted_on = {key.removeprefix(_HF_PREFIX).partition(".lora_")[0] for key in state}
+        foreign = sorted(acted_on - linears.keys())
         if foreign:
             raise WeightsError(
                 f"the LoRA file acts on '{foreign[0]}', which is no attention or MLP linear of this backbone's blocks",
                 fix="train it again with target_modules restricted to the blocks, or give the backbone it was made for",
             )
-        found = {roles[path] for path in paths}
+        found = {linears[path].role for path in acted_on}
         return cls(
             rank=int(str(config["r"])),
             alpha=float(str(config["lora_alpha"])),
@@ -257,12 +230,6 @@ _HF_NEUTRAL = {
 def _hf_key(name: str) -> str:
     """Turn ``blocks.0.attn.q.lora_A`` into ``base_model.model.blocks.0.attn.q.lora_A.weight``."""
     return f"{_HF_PREFIX}{name}.weight"
-
-
-def _role_linears(backbone: Backbone) -> Iterator[tuple[str, RoleLinear]]:
-    for name, module in backbone.blocks.named_modules():
-        if isinstance(module, RoleLinear):
-            yield f"blocks.{name}", module
 
 
 def _refuse_variants(config: Mapping[str, object]) -> None:

@@ -11,17 +11,18 @@ backbone; it does not depend on how another machine would choose the signs of si
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapteo.contracts import Backbone, Facts, copy_exactly
+from adapteo.contracts import Backbone, Facts, Wrapper, copy_exactly
 from adapteo.errors import ConfigError
 from adapteo.lean import Affine
 from adapteo.peft.lora import LoRA, LoRALinear
+from adapteo.vit import RoleLinear
 
 
 class PiSSALinear(LoRALinear):
@@ -103,12 +104,11 @@ class PiSSA(LoRA):
         evidence="72.9 against 67.7 (LoRA) on GSM8K with Mistral-7B (arXiv 2404.02948, abstract)",
     )
 
-    def _wrap(self, module: nn.Module) -> nn.Module | None:
-        made = super()._wrap(module)
-        if not isinstance(made, LoRALinear):
-            return made
-        self._check_rank(made.inner)
-        return PiSSALinear(made.inner, self.rank, self.scale, self.dropout)
+    def wrappers(self, linears: Sequence[RoleLinear]) -> Iterable[Wrapper]:
+        """See `PiSSALinear`."""
+        for linear in linears:
+            self._check_rank(linear)
+            yield PiSSALinear(linear, self.rank, self.scale, self.dropout)
 
     def _check_rank(self, linear: nn.Linear) -> None:
         if self.rank > min(linear.weight.shape):

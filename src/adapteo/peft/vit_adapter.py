@@ -28,7 +28,8 @@ from torch import Tensor, nn
 
 from adapteo.contracts import Backbone, Batch, Facts, Method, Route, TokenBackbone, default_taps, tokens_of
 from adapteo.errors import ConfigError, DataError
-from adapteo.peft._batch_norm import SharedBatchNorm2d, several_processes
+from adapteo.parallel import several_processes
+from adapteo.peft._batch_norm import SharedBatchNorm2d
 from adapteo.peft._deformable import Size
 from adapteo.peft._interaction import Interaction, Places, SpatialPrior, Widths, init_adapter, to_map
 
