@@ -259,14 +259,14 @@ def split_qkv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-def fuse_qkv(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Invert `split_qkv`."""
+def fuse_qkv(state: Mapping[str, Tensor], part: str = ".attn.{}.", whole: str = ".attn.qkv.") -> dict[str, Tensor]:
+    """Invert `split_qkv`: join the three tensors whose keys have ``part`` with "q", "k" and "v" into ``whole``."""
+    q, k, v = (part.format(role) for role in "qkv")
     out: dict[str, Tensor] = {}
     for key, value in state.items():
-        if ".attn.q." in key:
-            parts = [state[key.replace(".attn.q.", f".attn.{role}.")] for role in "qkv"]
-            out[key.replace(".attn.q.", ".attn.qkv.")] = torch.cat(parts)
-        elif ".attn.k." not in key and ".attn.v." not in key:
+        if q in key:
+            out[key.replace(q, whole)] = torch.cat([state[key.replace(q, each)] for each in (q, k, v)])
+        elif k not in key and v not in key:
             out[key] = value
     return out
 

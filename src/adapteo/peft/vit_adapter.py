@@ -28,10 +28,10 @@ from torch import Tensor, nn
 
 from adapteo.contracts import Backbone, Batch, Facts, Method, Route, TokenBackbone, default_taps, tokens_of
 from adapteo.errors import ConfigError, DataError
-from adapteo.parallel import several_processes
 from adapteo.peft._batch_norm import SharedBatchNorm2d
 from adapteo.peft._deformable import Size
 from adapteo.peft._interaction import Interaction, Places, SpatialPrior, Widths, init_adapter, to_map
+from adapteo.peft._side import touching
 
 STRIDES = (4, 8, 16, 32)
 PARTS = ("level_embed", "spm", "interactions", "up", "norm1", "norm2", "norm3", "norm4")
@@ -201,12 +201,7 @@ class ViTAdapterRoute(Route):
             norm(level + _resized(source, (level.shape[2], level.shape[3])))
             for norm, level, source in zip(norms, levels, sources, strict=True)
         ]
-        if self.training and several_processes():
-            # Data-parallel training waits for all gradients, also where the decoder reads one of the maps only.
-            own = (p for part in (self.up, self.spm.fc1, *norms) for p in part.parameters())
-            nothing = 0 * torch.stack([p.sum() for p in own]).sum()
-            return [m + nothing.to(m.dtype) for m in maps]
-        return maps
+        return touching(self, maps, (self.up, self.spm.fc1, *norms))
 
 
 def from_terratorch(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

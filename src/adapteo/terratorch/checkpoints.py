@@ -26,6 +26,7 @@ from adapteo.peft.lora import LoRA
 from adapteo.peft.vit_adapter import ViTAdapter, from_terratorch
 from adapteo.peft.vpt import VPT
 from adapteo.terratorch.names import SMP, Layout, folded, lora_paths, paths, plain_state, prompts_path
+from adapteo.vit import fuse_qkv
 
 _ENCODER_WRAPPERS = ("base_model.model.", "_timm_module.", "resnet_model.")
 _TRAINING = ("criterion.", "train_metrics.", "val_metrics.", "test_metrics.")
@@ -192,19 +193,7 @@ def _without_lora(
             added[f"base_model.model.{linears[found[1]]}.lora_{found[2]}.weight"] = value
         else:
             raise WeightsError(f"the checkpoint has LoRA on '{found[1]}', outside the blocks' linears", fix=_ANOTHER)
-    return _fused(plain), added
-
-
-def _fused(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Join ``….q_linear``, ``….k_linear`` and ``….v_linear``."""
-    out: dict[str, Tensor] = {}
-    for key, value in state.items():
-        if ".q_linear." in key:
-            parts = [state[key.replace(".q_linear.", f".{role}_linear.")] for role in "qkv"]
-            out[key.replace(".q_linear.", ".")] = torch.cat(parts)
-        elif ".k_linear." not in key and ".v_linear." not in key:
-            out[key] = value
-    return out
+    return fuse_qkv(plain, ".{}_linear.", "."), added
 
 
 def _without_prompts(state: Mapping[str, Tensor], pattern: str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
