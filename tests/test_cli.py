@@ -28,6 +28,7 @@ class Fitted:
     """Stands in for a fitted run and notes what is asked of it."""
 
     imagery = SimpleNamespace(classes=("land", "water"))
+    readers: ClassVar[list] = []
 
     def __init__(self, folder, calls):
         self.folder, self.calls = folder, calls
@@ -35,12 +36,13 @@ class Fitted:
     def test(self, show=False, chance=False):
         self.calls.append(("test", self.folder, show, chance))
 
-    def predict(self, scenes, out, *, bands, sensor, scaling, probabilities, mosaic, progress):
+    def predict(self, scenes, out, *, bands, sensor, scaling, probabilities, mosaic, progress, readers):
         progress.progress(1, 2)
         progress.progress(2, 2)
         progress.tell("map.tif: going on")
         if mosaic:
             self.calls.append(mosaic)
+        self.readers.append(readers)
         self.calls.append(("predict", self.folder, list(scenes), out, probabilities, bands, scaling, sensor))
         return out
 
@@ -102,6 +104,16 @@ def test_predict(calls):
     assert result.exit_code == 0, result.output
     assert calls == [("predict", Path("runs/flood"), ["a.tif", "b.tif"], Path("maps"), True, [], None, None)]
     assert result.stdout == "wrote maps\n"
+
+
+def test_predict_with_readers(calls):
+    Fitted.readers.clear()
+    for given in ("auto", "4"):
+        assert run("predict", "r", "a.tif", "--out", "m.tif", "--readers", given).exit_code == 0
+    assert Fitted.readers == [None, 4]
+    result = run("predict", "r", "a.tif", "--out", "m.tif", "--readers", "many")
+    assert result.exit_code == 2
+    assert "'many' is no number of readers" in result.stderr
 
 
 def test_predict_a_mosaic(calls):

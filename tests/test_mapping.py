@@ -91,6 +91,10 @@ def test_a_mosaic_over_two_zones(tmp_path, made, whole):
         assert file.crs.to_epsg() == 32632
         assert (found != 255).sum() > 1.4 * 64 * 64
         assert (found == 255).any(), "corners that no scene has"
+    again = made.predict([first, second], tmp_path / "readers.tif", mosaic=Mosaic(), readers=2)
+    assert again.read_bytes() == out.read_bytes()
+    with pytest.raises(ConfigError, match="0 readers"):
+        made.predict([first, second], out, readers=0)
     made.predict([first, second], tmp_path / "coarse.tif", mosaic=Mosaic("EPSG:32633", 20.0))
     with rasterio.open(tmp_path / "coarse.tif") as file:
         assert (file.crs.to_epsg(), file.res) == (32633, (20.0, 20.0))

@@ -586,7 +586,9 @@ def forward(images):
 
 with open_dates([scene], Inputs(scale=1e-4)) as images:
     target = Target(out, MapLegend(("land", "water")), True, "model and scene", print)
-    predict_layers([Layer(forward, images)], grid_of(images.scenes[0]), target, windows=Windows(64, batch=4, band=256))
+    windows = Windows(64, batch=4, band=256)
+    readers = int(sys.argv[4])
+    predict_layers([Layer(forward, images)], grid_of(images.scenes[0]), target, windows=windows, readers=readers)
 """
 
 
@@ -594,14 +596,14 @@ def test_after_a_kill_the_next_call_goes_on_and_writes_the_same_bytes(tmp_path):
     numbers = np.random.default_rng(0).integers(1, 10_000, (1, 700, 600), dtype=np.uint16)
     scene = write(tmp_path / "scene.tif", numbers, nodata=0)
 
-    def run(out, calls):
-        command = [sys.executable, "-c", KILLED, str(scene), str(out), str(calls)]
+    def run(out, calls, readers=1):
+        command = [sys.executable, "-c", KILLED, str(scene), str(out), str(calls), str(readers)]
         return subprocess.run(command, capture_output=True, text=True, check=False)
 
     assert run(tmp_path / "once" / "map.tif", 10_000).returncode == 0
     out = tmp_path / "again" / "map.tif"
     for calls, said in [(20, ""), (30, "map.tif: going on after 1 of 9 finished pieces\n")]:
-        found = run(out, calls)
+        found = run(out, calls, readers=2)
         assert (found.returncode, found.stdout) == (-signal.SIGKILL, said), found.stderr
         assert [path.name for path in out.parent.iterdir()] == [".map.tif.partial"], "nothing under the final name"
     found = run(out, 10_000)

@@ -1,21 +1,27 @@
 """Files as the images of a model: which bands, what their numbers mean, and on which pixels they lie."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
 from adapteo.bands import SENSORS, resolve
+from adapteo.data._layout import Grid
+from adapteo.data.mosaic import on_grid
 from adapteo.data.raster import Scene, open_scene
+from adapteo.data.scene_files import open_images
 from adapteo.errors import ConfigError, DataError
 
-__all__ = ["Inputs", "SceneImages", "match_bands", "open_dates", "taken_in_order"]
+__all__ = ["Inputs", "Opener", "SceneImages", "Share", "match_bands", "open_dates", "open_place", "taken_in_order"]
 _NAME_BANDS = "name the bands of the file in its order with --bands (in Python: bands=…), e.g. blue,green,red"
 Numbers = float | tuple[float, ...] | tuple[tuple[float, ...], ...]
 Box = tuple[int, int, int, int]
+_WARP = 0.3
+"""What resampling to a pixel costs, measured in pixels decoded from JPEG 2000 (Sentinel-2, bands of 20 m on 10 m)."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,35 @@ def _meanings(names: Sequence[str | None], sensor: str) -> dict[str, int]:
     return found
 
 
+@dataclass(frozen=True)
+class Share:
+    """What one of several readers reads of each window.
+
+    Attributes:
+        channels: those of all dates, one after the other, as runs of them: (first, one after the last).
+        number: of the reader, where they divide columns; else 0.
+        of: how many readers divide columns; 1 for all columns.
+        block: columns at whose multiples they are divided.
+    """
+
+    channels: tuple[tuple[int, int], ...]
+    number: int = 0
+    of: int = 1
+    block: int = 1
+
+    def columns(self, left: int, width: int) -> tuple[int, int]:
+        """First column, and the one after the last, within a window that is ``width`` wide and begins at ``left``."""
+        first, last = (self._cut(k, left, width) for k in (self.number, self.number + 1))
+        return first, last
+
+    def _cut(self, k: int, left: int, width: int) -> int:
+        if k in (0, self.of):
+            return k // self.of * width
+        ideal = left + width * k / self.of
+        at = round(ideal / self.block) * self.block if width > self.of * self.block else int(ideal)
+        return min(max(at - left, 0), width)
+
+
 class SceneImages:
     """The dates of one place as ``(t, c, h, w)`` (`adapteo.windows.Images`).
 
@@ -124,10 +159,13 @@ class SceneImages:
         scenes: one, or one per date on the same grid.
         inputs: bands, dates and scale.
         extent: row, column, height and width beyond which nothing is; None for everywhere.
+        opener: opens the same in another process; None where that is not possible.
     """
 
-    def __init__(self, scenes: Sequence[Scene], inputs: Inputs, extent: Box | None = None) -> None:
-        self.scenes = scenes
+    def __init__(
+        self, scenes: Sequence[Scene], inputs: Inputs, extent: Box | None = None, opener: "Opener | None" = None
+    ) -> None:
+        self.scenes, self.opener = scenes, opener
         frames = inputs.frames or len(scenes)
         self._dates = frames // len(scenes)
         for scene in scenes:
@@ -139,27 +177,77 @@ class SceneImages:
                          for scene in scenes]  # fmt: skip
         self.shape = (frames, len(one), scenes[0].height, scenes[0].width)
         self.extent: Box = extent or (0, 0, *self.shape[2:])
-        self._scale, self._offset = (_per_band(given, self.shape[:2]) for given in (inputs.scale, inputs.offset))
+        self._scale, self._offset = (
+            _per_band(given, self.shape[:2]).reshape(-1, 1, 1) for given in (inputs.scale, inputs.offset)
+        )
 
     def read(self, row: int, col: int, out: np.ndarray) -> None:
         """Fill ``(t, c, h, w)`` with a window in physical units."""
-        height, width = out.shape[2:]
-        parts = out.reshape(len(self.scenes), -1, height, width)
-        for scene, indexes, part in zip(self.scenes, self._indexes, parts, strict=True):
-            scene.read(row, col, height, width, indexes, part)
-        out *= self._scale
-        out += self._offset
+        self.read_channels((0, out.shape[0] * out.shape[1]), row, col, out.reshape(-1, *out.shape[2:]))
 
-    def block_bytes(self, height: int, width: int) -> int:
-        """Memory of the decoded blocks of the files in which a window lies."""
-        return sum(s.block_bytes(height, width, i) for s, i in zip(self.scenes, self._indexes, strict=True))
+    def read_channels(self, channels: tuple[int, int], row: int, col: int, out: np.ndarray) -> None:
+        """Fill ``(n, h, w)`` with some of the channels of all dates: those from the first up to the last."""
+        first, last = channels
+        start = 0
+        for scene, indexes in zip(self.scenes, self._indexes, strict=True):
+            chosen = indexes[max(first - start, 0) : max(last - start, 0)]
+            if chosen:
+                at = max(start, first) - first
+                scene.read(row, col, out.shape[1], out.shape[2], chosen, out[at : at + len(chosen)])
+            start += len(indexes)
+        out *= self._scale[first:last]
+        out += self._offset[first:last]
+
+    def block_bytes(self, height: int, width: int, channels: Sequence[tuple[int, int]] = ()) -> int:
+        """Memory of the decoded blocks of the files in which a window lies; with ``channels`` of those (`Share`)."""
+        total = start = 0
+        for scene, indexes in zip(self.scenes, self._indexes, strict=True):
+            runs = channels or ((start, start + len(indexes)),)
+            chosen = [i for a, b in runs for i in indexes[max(a - start, 0) : max(b - start, 0)]]
+            total += scene.block_bytes(height, width, chosen) if chosen else 0
+            start += len(indexes)
+        return total
+
+    @property
+    def slow(self) -> bool:
+        """Whether reading takes so long that several readers pay: see `adapteo.data.raster.Scene.slow`."""
+        return any(scene.slow for scene in self.scenes)
+
+    def shares(self, count: int) -> list[Share]:
+        """Divide what is to be read of each window, so that the numbers are those of one reader to the last bit.
+
+        Channels are divided, by what they cost. Columns are where channels lie in the same blocks of a file, or are
+        fewer than readers; unless bands are resampled, where a part of a window may differ in rounding.
+        """
+        each = [scene.effort(i) for scene, indexes in zip(self.scenes, self._indexes, strict=True) for i in indexes]
+        whole = ((0, len(each)),)
+        together = len(self.scenes) == 1 and self.scenes[0].interleaved
+        if (together or len(each) < count) and not any(resampled for _, resampled in each):
+            block = int(self.scenes[0].file.block_shapes[0][1])
+            return [Share(whole, number, count, block) for number in range(count)]
+        costs = np.array([pixels + _WARP * resampled for pixels, resampled in each])
+        loads, owners = np.zeros(min(count, len(each))), np.empty(len(each), np.int64)
+        for channel in np.argsort(-costs, kind="stable"):  # the dearest first, each to whom has least to do
+            owners[channel] = np.argmin(loads)
+            loads[owners[channel]] += costs[channel]
+        return [Share(_runs(np.flatnonzero(owners == number))) for number in range(len(loads))]
+
+
+Opener = Callable[[], AbstractContextManager[SceneImages]]
+"""Opens images; can be pickled."""
+
+
+def _runs(numbers: np.ndarray) -> tuple[tuple[int, int], ...]:
+    """Ascending numbers as runs: (first, one after the last)."""
+    parts = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
+    return tuple((int(part[0]), int(part[-1]) + 1) for part in parts)
 
 
 def _per_band(given: Numbers, shape: tuple[int, int]) -> np.ndarray:
     numbers = np.asarray(given, dtype=np.float32)
     if numbers.ndim > 2 or any(n not in (1, m) for n, m in zip(numbers.shape[::-1], shape[::-1], strict=False)):
         raise ConfigError(f"scale or offset has shape {numbers.shape}, the image {shape} dates and bands")
-    return np.broadcast_to(numbers, shape)[:, :, None, None]
+    return np.broadcast_to(numbers, shape)
 
 
 @contextmanager
@@ -175,4 +263,25 @@ def open_dates(paths: Sequence[Path], inputs: Inputs) -> Iterator[SceneImages]:
                     f"{scene.path} does not lie on the pixels of {scenes[0].path}: {reason}",
                     fix="warp all dates to one grid first, e.g. with gdalwarp",
                 )
-        yield SceneImages(scenes, inputs)
+        yield SceneImages(scenes, inputs, opener=partial(open_dates, tuple(paths), inputs))
+
+
+@contextmanager
+def open_place(
+    files: Sequence[str | Path],
+    bands: tuple[str, ...],
+    sensor: str | None,
+    inputs: Inputs,
+    place: tuple[Grid, Box] | None = None,
+) -> Iterator[SceneImages]:
+    """Open what a person names as a scene, or one scene per date; see `adapteo.data.scene_files.open_images`.
+
+    Args:
+        files: one, or one per date.
+        bands: canonical names of those that are needed.
+        sensor: for names that differ between sensors.
+        inputs: bands, dates and scale.
+        place: pixels of a mosaic, and where in it they lie.
+    """
+    with open_images(files[0] if len(files) == 1 else list(files), bands, sensor=sensor) as scene:
+        yield SceneImages([on_grid(scene, place[0])] if place else [scene], inputs, place[1] if place else None)

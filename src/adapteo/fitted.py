@@ -219,7 +219,7 @@ class FittedRun:
         batch = Batch(images.to(device), None, repeated(dates), repeated(latlon), self.imagery.gsd)
         return predict_logits(self.model, batch)
 
-    def predict(
+    def predict(  # noqa: PLR0913  # all but the first two may be left out
         self,
         scenes: str | Path | Sequence[str | Path],
         out: str | Path,
@@ -230,6 +230,7 @@ class FittedRun:
         probabilities: bool = False,
         mosaic: Mosaic | None = None,
         progress: Progress | Watch | None = None,
+        readers: int | None = None,
     ) -> Path:
         """Map scenes of any size. A prediction that was stopped goes on when it is called again.
 
@@ -244,6 +245,7 @@ class FittedRun:
             mosaic: put all scenes into one map.
             progress: called with the number of finished windows and of all windows of a map, or a
                 `adapteo.mapping.Watch`, which also hears what a person should know.
+            readers: processes that read the scenes; None to choose. The map is the same.
 
         Returns:
             ``out``.
@@ -253,7 +255,7 @@ class FittedRun:
             DataError: a scene cannot be read, or lacks bands.
         """
         paths = [scenes] if isinstance(scenes, str | Path) else list(scenes)
-        reading = Reading(tuple(bands), sensor, scaling)
+        reading = Reading(tuple(bands), sensor, scaling, readers)
         watch = progress if isinstance(progress, Watch) else Watch(progress)
         return map_scenes(self, paths, Path(out), reading, probabilities=probabilities, mosaic=mosaic, watch=watch)
 

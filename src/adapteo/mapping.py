@@ -2,94 +2,32 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from adapteo import config
-from adapteo._scene_values import check_values, overview
-from adapteo.assembly import Imagery
-from adapteo.bands import SENSORS, resolve_all
-from adapteo.config import Run
+from adapteo._scene_images import open_place
+from adapteo._taken import Fitted, Reading, find_inputs, place_and_dates
 from adapteo.data.map_file import Grid, grid_of
 from adapteo.data.mosaic import common_grid, on_grid
 from adapteo.data.raster import Scene
-from adapteo.data.scene_files import Assembled, open_images
-from adapteo.errors import ConfigError, DataError, closest
+from adapteo.data.scene_files import open_images
+from adapteo.errors import ConfigError, DataError
 from adapteo.figures import colours_of
 from adapteo.files import sha256
-from adapteo.model import Model
-from adapteo.predict import (
-    Inputs,
-    MapLegend,
-    SceneImages,
-    Target,
-    keep_scenes,
-    match_bands,
-    predict_layers,
-    taken_in_order,
-)
+from adapteo.predict import MapLegend, SceneImages, Target, keep_scenes, predict_layers
 from adapteo.windows import Forward, Layer, Progress, Windows
 
 __all__ = ["Fitted", "Mosaic", "Reading", "Watch", "map_scenes"]
-
-
-class Fitted(Protocol):
-    """What is asked of a trained model; `adapteo.fitted.FittedRun` is one."""
-
-    @property
-    def folder(self) -> Path:
-        """Of the run."""
-
-    @property
-    def run(self) -> Run:
-        """Its configuration."""
-
-    @property
-    def model(self) -> Model:
-        """In evaluation mode."""
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """That the model takes."""
-
-    @property
-    def imagery(self) -> Imagery:
-        """What it was trained on."""
-
-    @property
-    def card(self) -> Mapping[str, Any]:
-        """What the adapter's card says."""
-
-    def logits(self, images: Tensor, *, dates: np.ndarray | None = None, latlon: np.ndarray | None = None) -> Tensor:
-        """Logits of images ``(b, t, c, h, w)`` in physical units."""
-
-
-@dataclass(frozen=True)
-class Reading:
-    """How the numbers in the files are to be taken.
-
-    Attributes:
-        bands: names of the files' bands in order, for files that do not tell; of one date.
-        sensor: one of `adapteo.bands.SENSORS`, where names such as B5 are not clear without.
-        scaling: (scale, offset): physical value = stored value * scale + offset; None as in the dataset, and as the
-            product says where there is one.
-    """
-
-    bands: tuple[str, ...] = ()
-    sensor: str | None = None
-    scaling: tuple[float, float] | None = None
-
-    def __post_init__(self) -> None:
-        if self.sensor is not None and self.sensor not in SENSORS:
-            raise ConfigError(f"there is no sensor '{self.sensor}'{closest(self.sensor, SENSORS)}", allowed=SENSORS)
+_READERS = 4
 
 
 @dataclass(frozen=True)
@@ -185,11 +123,10 @@ def _map(
     """Draw one map of one place, or of several that are put together."""
     keep_scenes([Path(file) for files in places for file in files], target)
     with ExitStack() as stack:
-        opened = [stack.enter_context(_open(fitted, files, reading)) for files in places]
-        if mosaic and all(scene.date for scene in opened):
-            opened.sort(key=lambda scene: scene.date or date.min)
-        inputs = [_inputs(fitted, scene, reading, target.tell or _silent) for scene in opened]
-        layers, grid = _layers(fitted, opened, inputs, mosaic)
+        opened = [(files, stack.enter_context(_open(fitted, files, reading))) for files in places]
+        if mosaic and all(scene.date for _, scene in opened):
+            opened.sort(key=lambda pair: pair[1].date or date.min)
+        layers, grid = _layers(fitted, opened, reading, mosaic, target.tell or _silent)
         predict_layers(
             layers,
             grid,
@@ -197,24 +134,31 @@ def _map(
             windows=_windows(fitted),
             overlap=mosaic.overlap if mosaic else "mean",
             progress=progress,
+            readers=_readers(fitted, layers, reading),
         )
 
 
 def _layers(
-    fitted: Fitted, scenes: Sequence[Scene], inputs: Sequence[Inputs], mosaic: Mosaic | None
+    fitted: Fitted,
+    opened: Sequence[tuple[Sequence[str | Path], Scene]],
+    reading: Reading,
+    mosaic: Mosaic | None,
+    tell: Callable[[str], None],
 ) -> tuple[list[Layer], Grid]:
-    forwards = [_forward(fitted, scene) for scene in scenes]
-    if not mosaic:
-        return [Layer(forwards[0], SceneImages(scenes, inputs[0]))], grid_of(scenes[0])
-    grid, boxes = common_grid(scenes, mosaic.crs, mosaic.resolution)
-    images = [
-        SceneImages([on_grid(scene, grid)], each, box) for scene, each, box in zip(scenes, inputs, boxes, strict=True)
-    ]
-    return [Layer(*pair) for pair in zip(forwards, images, strict=True)], grid
+    scenes = [scene for _, scene in opened]
+    inputs = [find_inputs(fitted, scene, reading, tell) for scene in scenes]
+    grid, boxes = common_grid(scenes, mosaic.crs, mosaic.resolution) if mosaic else (grid_of(scenes[0]), (None,))
+    layers = []
+    for (files, scene), each, box in zip(opened, inputs, boxes, strict=True):
+        place = None if box is None else (grid, box)
+        again = partial(open_place, tuple(files), _wanted(fitted, reading), reading.sensor, each, place)
+        images = SceneImages([on_grid(scene, grid) if place else scene], each, box, again)
+        layers.append(Layer(_forward(fitted, scene), images))
+    return layers, grid
 
 
 def _forward(fitted: Fitted, scene: Scene) -> Forward:
-    latlon, dates = _place_and_dates(scene, fitted.imagery.frames)
+    latlon, dates = place_and_dates(scene, fitted.imagery.frames)
 
     def forward(images: Tensor) -> Tensor:
         return fitted.run.task.probabilities(fitted.logits(images, dates=dates, latlon=latlon))
@@ -226,56 +170,28 @@ def _forward(fitted: Fitted, scene: Scene) -> Forward:
 def _open(fitted: Fitted, files: Sequence[str | Path], reading: Reading) -> Iterator[Scene]:
     """Open a place, with the bands of the model where it is a product that knows them."""
     named = files[0] if len(files) == 1 else list(files)
-    wanted = () if reading.bands else fitted.bands
-    with open_images(named, wanted, sensor=reading.sensor) as scene:
+    with open_images(named, _wanted(fitted, reading), sensor=reading.sensor) as scene:
         yield scene
+
+
+def _wanted(fitted: Fitted, reading: Reading) -> tuple[str, ...]:
+    return () if reading.bands else tuple(fitted.bands)
+
+
+def _readers(fitted: Fitted, layers: Sequence[Layer], reading: Reading) -> int:
+    """Processes that read: several where a GPU would wait for slow files, while this machine's cores have no model.
+
+    `python -m benchmarks predict_reading` measures what they gain, and that they gain nothing with plain GeoTIFF.
+    """
+    if reading.readers is not None:
+        return reading.readers
+    slow = any(isinstance(layer.images, SceneImages) and layer.images.slow for layer in layers)
+    on_cpu = next(fitted.model.parameters()).device.type == "cpu"
+    return min(_READERS, os.cpu_count() or 1) if slow and not on_cpu else 1
 
 
 def _silent(_: str) -> None:
     """For those who do not want to know."""
-
-
-def _inputs(fitted: Fitted, scene: Scene, reading: Reading, tell: Callable[[str], None]) -> Inputs:
-    """Find the model's bands in a scene, and what its numbers mean; tell what is doubtful."""
-    frames, wanted = fitted.imagery.frames, fitted.bands
-    if reading.bands:
-        names = resolve_all(reading.bands, reading.sensor)
-        lacking = [band for band in wanted if band not in names]
-        if lacking or len(names) * frames != scene.count:
-            raise DataError(
-                f"{scene.path} has {scene.count // frames} bands per date, {len(names)} are named"
-                + (f"; the model needs {lacking[0]} too" if lacking else ""),
-                allowed=wanted,
-                fix="name every band of the file in its order",
-            )
-        indexes = tuple(names.index(band) + 1 for band in wanted)
-    else:
-        indexes = _matched(fitted, scene, reading.sensor)
-        if taken_in_order(scene, reading.sensor, frames):
-            order = ",".join(fitted.imagery.bands)
-            tell(f"{scene.path} does not say which bands it has: taken as --bands {order}, the order of training")
-    values = overview(scene, indexes)
-    if reading.scaling:
-        scale, offset = reading.scaling
-    elif isinstance(scene, Assembled) and scene.scaled:
-        scale, offset = 1.0, 0.0
-    else:
-        scale, offset = fitted.run.dataset.radiometry(values)
-    check_values(values * scale + offset, wanted, scale, scene.path, tell)
-    return Inputs(indexes, frames, scale, offset)
-
-
-def _matched(fitted: Fitted, scene: Scene, sensor: str | None) -> tuple[int, ...]:
-    """Find the model's bands by name; names that are not clear mean what they meant in training, at that pixel size."""
-    frames, order = fitted.imagery.frames, fitted.imagery.bands
-    try:
-        return match_bands(scene, fitted.bands, sensor, order, frames=frames)
-    except DataError:
-        trained = vars(fitted.run.dataset).get("sensor")
-        alike = scene.gsd is not None and 0.75 < scene.gsd / fitted.imagery.gsd < 1.33
-        if sensor or trained is None or not alike:
-            raise
-        return match_bands(scene, fitted.bands, trained, order, frames=frames)
 
 
 def _legend(fitted: Fitted) -> MapLegend:
@@ -304,13 +220,3 @@ def _facts(scene: str | Path) -> list[object]:
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
     found = [(str(file), file.stat()) for file in files if file.exists()]
     return [str(scene), [(name, status.st_size, status.st_mtime_ns) for name, status in found]]
-
-
-def _place_and_dates(scene: Scene, frames: int) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Location of a scene, and the date of each frame, where its files tell them."""
-    latlon = None if scene.latlon is None else np.array(scene.latlon, np.float32)
-    days = scene.dates if isinstance(scene, Assembled) else (scene.date,)
-    known = [day for day in days if day is not None]
-    if len(known) != frames:
-        return latlon, None
-    return latlon, np.array([[day.year, day.timetuple().tm_yday] for day in known], np.float32)

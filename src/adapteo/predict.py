@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from adapteo._reader_process import CACHE
 from adapteo._scene_images import Inputs, SceneImages, match_bands, open_dates, taken_in_order
 from adapteo.data.map_file import Grid, Layout, fingerprint_of, grid_of, open_maps
 from adapteo.data.raster import block_cache
@@ -32,7 +33,6 @@ __all__ = [
 ]
 PROBABILITY_STEPS = 10_000
 """Probabilities are stored as integers of 1/10,000."""
-_CACHE = (8 * 2**20, 128 * 2**20)  # bytes of decoded blocks: those of the map alone, and the most there is room for
 _WHITE = (255, 255, 255)
 
 
@@ -140,6 +140,7 @@ def predict_layers(
     windows: Windows | None = None,
     overlap: str = "mean",
     progress: Progress | None = None,
+    readers: int = 1,
 ) -> tuple[Path, ...]:
     """Predict one map from images of the same grid; see `predict_scene`.
 
@@ -150,6 +151,7 @@ def predict_layers(
         windows: how the images are cut.
         overlap: one of `adapteo.windows.OVERLAPS`.
         progress: called with the number of windows that are done and of all windows.
+        readers: processes that read; 1 for a thread of this one. The maps are the same.
 
     Raises:
         DataError, ConfigError: as `predict_scene`.
@@ -165,11 +167,11 @@ def predict_layers(
     layouts = {path: each.layout for path, each in maps.items()}
     needed = max(layer.images.block_bytes(windows.size, windows.reach) for layer in layers)
     with ExitStack() as stack:
-        stack.enter_context(block_cache(min(_CACHE[0] + needed, _CACHE[1])))
+        stack.enter_context(block_cache(min(CACHE[0] + needed, CACHE[1])))
         pieces = stack.enter_context(open_maps(layouts, grid, boxes, fingerprint))
         if target.tell and pieces.note:
             target.tell(pieces.note)
-        parts = sweep(layers, len(target.legend.classes), windows, progress, pieces.finished, overlap)
+        parts = sweep(layers, len(target.legend.classes), windows, progress, pieces.finished, overlap, readers)
         for part in stack.enter_context(closing(parts)):  # closed first: no thread reads from a closed file
             encoded = []
             for kind in maps.values():

@@ -7,25 +7,20 @@ of the same windows in the same order, whatever the width of the bands.
 """
 
 import math
-from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from adapteo._read_ahead import Box, Images, Reading, Row, read_ahead
 from adapteo._strip import TILE, Part, Strip
 from adapteo.errors import ConfigError
 
 __all__ = ["OVERLAPS", "PIECE", "TILE", "Box", "Forward", "Images", "Layer", "Part", "Progress", "Windows", "sweep"]
-Box = tuple[int, int, int, int]
-"""Row and column of the upper left pixel, height and width."""
-
 PIECE = 4 * TILE
 """Rows of a piece, after which a sweep can go on later: what is lost when it is stopped."""
 Forward = Callable[[Tensor], Tensor]
@@ -35,26 +30,6 @@ The memory of the images is used again after the call.
 """
 Progress = Callable[[int, int], None]
 """Called with the number of windows that are done and of all windows."""
-
-
-class Images(Protocol):
-    """An image that is read window by window.
-
-    Attributes:
-        shape: ``(t, c, height, width)``.
-    """
-
-    shape: tuple[int, int, int, int]
-
-    @property
-    def extent(self) -> Box:
-        """Row, column, height and width of what may hold pixels; nothing is read beyond by itself."""
-
-    def read(self, row: int, col: int, out: np.ndarray) -> None:
-        """Fill ``(t, c, h, w)`` float32 with the window that has its upper left pixel there, NaN where missing."""
-
-    def block_bytes(self, height: int, width: int) -> int:
-        """Memory of the decoded blocks of files in which a window of this size lies; 0 without files."""
 
 
 @dataclass(frozen=True)
@@ -144,6 +119,7 @@ def sweep(
     progress: Progress | None = None,
     skip: int = 0,
     overlap: str = "mean",
+    readers: int = 1,
 ) -> Generator[Part, None, None]:
     """Run a model over images and yield the blended result: every pixel once, piece by piece (`Windows.pieces`).
 
@@ -158,6 +134,7 @@ def sweep(
         progress: see `Progress`.
         skip: pieces that are there already.
         overlap: one of `OVERLAPS`.
+        readers: processes that read; 1 for a thread of this one. The result is the same.
 
     Raises:
         ConfigError: the output of a model is not ``(b, outputs, h, w)``.
@@ -175,7 +152,8 @@ def sweep(
     batch = np.empty((windows.batch, frames, channels, windows.size, windows.size), dtype=np.float32)
     strip = Strip(outputs, height, max((box[3] for box in bands), default=0), windows.taper())
     claims = _Claims(windows, width) if len(layers) > 1 else None
-    with closing(_read_ahead(layers, [row for rows in plan for row in rows], windows)) as reading:
+    images, rows_of_all = [layer.images for layer in layers], [row for rows in plan for row in rows]
+    with closing(read_ahead(images, rows_of_all, windows.size, windows.reach, readers)) as reading:
         for (top, left, _, columns), rows in zip(bands, plan, strict=True):
             strip.enter(left, left + columns, top)
             for row in islice(reading, len(rows)):
@@ -193,32 +171,7 @@ def sweep(
                 yield from strip.pop()
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """A row of windows of a layer that is to be read."""
-
-    layer: int
-    top: int
-    lefts: list[int]
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A row of windows: where it is, its pixels ``(t, c, h, w)``, and where anything was seen ``(h, w)``."""
-
-    layer: int
-    top: int
-    lefts: list[int]
-    pixels: np.ndarray
-    seen: np.ndarray
-    alone: bool
-
-    @property
-    def left(self) -> int:
-        return self.lefts[0]
-
-
-def _plan(layers: Sequence[Layer], windows: Windows, band: Box) -> list[_Reading]:
+def _plan(layers: Sequence[Layer], windows: Windows, band: Box) -> list[Reading]:
     """What is to be read for a band from a row on: windows of each layer where it lies."""
     start, left, _, columns = band
     height, width = layers[0].images.shape[2:]
@@ -231,7 +184,7 @@ def _plan(layers: Sequence[Layer], windows: Windows, band: Box) -> list[_Reading
             first, last = max(left, x), min(left + columns, x + w)
             lefts = [at for at in windows.starts(width) if at < last and at + windows.size > first]
             if lefts and first < last:
-                plan.append(_Reading(number, top, lefts))
+                plan.append(Reading(number, top, lefts))
     return plan
 
 
@@ -242,7 +195,7 @@ class _Claims:
         self._taken = np.zeros((windows.size, width), bool)
         self._last = (-1, -1)
 
-    def claim(self, row: _Row, shared: bool) -> None:
+    def claim(self, row: Row, shared: bool) -> None:
         """Leave in ``row.seen`` what belongs to its layer."""
         if shared:
             return
@@ -256,47 +209,7 @@ class _Claims:
         np.logical_or(taken, seen, out=taken)
 
 
-def _read_ahead(layers: Sequence[Layer], rows: list[_Reading], windows: Windows) -> Generator[_Row, None, None]:
-    """Read each row of windows in a thread while the model works on the one before.
-
-    A row is there until the next one is asked for. The two take turns in the same memory: arrays of this size, made
-    anew for each row, leave holes in the heap, of which the allocator gives back less and less.
-    """
-    frames, channels, height, width = layers[0].images.shape
-    height = min(windows.size, height)
-    room = height * min(windows.reach, width)
-    turns = [(np.empty(frames * channels * room, np.float32), np.empty(room, bool)) for _ in range(2)]
-
-    def read(number: int) -> _Row:
-        row = rows[number]
-        shape = (height, min(row.lefts[-1] + windows.size, width) - row.lefts[0])
-        numbers, marks = turns[number % 2]
-        seen = marks[: math.prod(shape)].reshape(shape)
-        pixels = numbers[: frames * channels * seen.size].reshape(frames, channels, *shape)
-        layers[row.layer].images.read(row.top, row.lefts[0], pixels)
-        _see(pixels, seen)
-        return _Row(row.layer, row.top, row.lefts, pixels, seen, len(layers) == 1)
-
-    with ThreadPoolExecutor(1, thread_name_prefix="adapteo-read") as pool:
-        pending: deque[Future[_Row]] = deque()
-        for number in range(len(rows)):
-            pending.append(pool.submit(read, number))
-            if len(pending) > 1:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-
-
-def _see(pixels: np.ndarray, seen: np.ndarray) -> None:
-    """Mark where any channel is there at any date; as a rule all are where the first is."""
-    seen[:] = False
-    for channel in pixels.reshape(-1, *seen.shape):
-        seen |= ~np.isnan(channel)
-        if seen.all():
-            return
-
-
-def _predict(forward: Forward, row: _Row, lefts: list[int], batch: np.ndarray, strip: Strip) -> None:
+def _predict(forward: Forward, row: Row, lefts: list[int], batch: np.ndarray, strip: Strip) -> None:
     """Give the windows in which anything was seen to the model, and blend in what it says."""
     size = batch.shape[-1]
     places = [slice(x - row.left, x - row.left + size) for x in lefts]

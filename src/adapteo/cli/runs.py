@@ -168,6 +168,9 @@ def predict(  # noqa: PLR0913  # one for each option
     ] = None,
     minimum_area: Annotated[float, typer.Option(help="Of polygons, in hectares; see `adapteo polygons`.")] = 0.0,
     simplify: Annotated[float, typer.Option(help="Of polygons, in pixels; see `adapteo polygons`.")] = 0.0,
+    readers: Annotated[
+        str, typer.Option(help="Processes that read the scenes: a number, or auto. The map is the same.")
+    ] = "auto",
 ) -> None:
     """Map whole scenes. A prediction that was stopped goes on with the same command."""
     from rich.console import Console
@@ -191,6 +194,7 @@ def predict(  # noqa: PLR0913  # one for each option
             scaling=None if scale is None else (scale, offset),
             probabilities=probabilities,
             mosaic=Mosaic(crs, resolution, overlap) if mosaic else None,
+            readers=_number(readers),
             progress=Watch(lambda done, total: bar.update(task, completed=done, total=total), bar.console.print),
         )
     typer.echo(f"wrote {written}")
@@ -199,6 +203,12 @@ def predict(  # noqa: PLR0913  # one for each option
 
         polygons_of(written, [Path(scene) for scene in scenes], polygons, minimum_area=minimum_area, simplify=simplify)
         typer.echo(f"wrote {polygons}")
+
+
+def _number(readers: str) -> int | None:
+    if readers != "auto" and not readers.isdecimal():
+        raise ConfigError(f"'{readers}' is no number of readers", allowed=("auto", "1", "2", "..."))
+    return None if readers == "auto" else int(readers)
 
 
 @app.command()

@@ -103,6 +103,11 @@ class _Remote(Scene):
         super().__init__(Path(path), file)
         self._address = path
 
+    @property
+    def slow(self) -> bool:
+        """It is."""
+        return True
+
     def read(
         self, row: int, col: int, height: int, width: int,
         indexes: Sequence[int] | None = None, out: np.ndarray | None = None,
@@ -171,6 +176,22 @@ class Assembled(Scene):
             start = stop
         return out
 
+    @property
+    def interleaved(self) -> bool:
+        """Whether all bands lie in the same blocks of one file."""
+        first = self._pieces[0].scene
+        return first.interleaved and all(piece.scene is first for piece in self._pieces)
+
+    @property
+    def slow(self) -> bool:
+        """Whether a file is slow, or a band is resampled."""
+        return any(piece.scene.slow or piece.resampled for piece in self._pieces)
+
+    def effort(self, index: int) -> tuple[float, bool]:
+        """Pixels that are decoded for a pixel of a window of a band, and whether it is resampled."""
+        piece = self._pieces[index - 1]
+        return piece.ratio() ** 2, piece.resampled
+
     def block_bytes(self, height: int, width: int, indexes: Sequence[int]) -> int:
         """Memory of the decoded blocks of all files in which a window of this size lies."""
         files: dict[int, list[Piece]] = {}
@@ -196,6 +217,11 @@ class Piece:
         """Pixels of the file along a pixel of the grid."""
         own = self.band.grid
         return 1.0 if own is None or not own.gsd or not self.grid.gsd else self.grid.gsd / own.gsd
+
+    @property
+    def resampled(self) -> bool:
+        """Whether the grid's pixels are not pixels of the file."""
+        return self._shift() is None
 
     def fill(self, window: tuple[int, int, int, int], bands: Sequence[BandFile], out: np.ndarray) -> None:
         """Fill ``(n, h, w)`` with bands of this file."""

@@ -19,7 +19,7 @@ from rasterio import Affine
 from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import Interleaving, MaskFlags
-from rasterio.env import get_gdal_config, setenv
+from rasterio.env import get_gdal_config, getenv, hasenv, setenv
 from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.warp import transform as transform_points
@@ -33,8 +33,8 @@ from adapteo.files import replacing, unwritable
 
 _CACHE = 64 * 2**20  # bytes of decoded blocks that GDAL keeps while a scene or a map is open, unless told otherwise
 __all__ = [
-    "Raster", "Scene", "Transform", "allow_no_place", "block_cache", "explained", "latlon_of_centre", "open_scene",
-    "pixel_size", "read_raster", "write_image", "writing",
+    "Raster", "Scene", "Transform", "allow_no_place", "block_cache", "explained", "gdal", "gdal_settings",
+    "latlon_of_centre", "open_scene", "pixel_size", "read_raster", "write_image", "writing",
 ]  # fmt: skip
 _METRES_PER_DEGREE = 111_319.49  # on the equator of WGS84: 2 pi 6,378,137 m / 360
 
@@ -183,6 +183,20 @@ class Scene:
         return size * sum(np.dtype(self.file.dtypes[i - 1]).itemsize for i in bands)
 
     @property
+    def interleaved(self) -> bool:
+        """Whether all bands lie in the same blocks, so that one cannot be decoded without the others."""
+        return bool(self.count > 1 and self.file.interleaving == Interleaving.pixel)
+
+    @property
+    def slow(self) -> bool:
+        """Whether decoding, resampling or a network take most of the time that reading takes."""
+        return str(self.file.driver).startswith("JP2")
+
+    def effort(self, index: int) -> tuple[float, bool]:
+        """Pixels of the file that are decoded for a pixel of a window of a band, and whether it is resampled."""
+        return 1.0, False
+
+    @property
     def latlon(self) -> tuple[float, float] | None:
         """Latitude and longitude of the centre in degrees (WGS84), or None."""
         return latlon_of_centre(self.crs, self.transform, (self.height, self.width))
@@ -328,6 +342,18 @@ def block_cache(size: int = _CACHE) -> Iterator[None]:
             yield
         finally:
             setenv(GDAL_CACHEMAX=before)
+
+
+def gdal_settings() -> dict[str, object]:
+    """GDAL's settings of this process beside the environment's, as a program that embeds this may have made them."""
+    return dict(getenv()) if hasenv() else {}
+
+
+@contextmanager
+def gdal(settings: dict[str, object]) -> Iterator[None]:
+    """Use GDAL with the settings of another process."""
+    with rasterio.Env(**settings):
+        yield
 
 
 @contextmanager

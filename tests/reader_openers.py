@@ -1,0 +1,46 @@
+"""What processes that read are given to open in tests; imports no torch, as they do not."""
+
+import logging
+import os
+import signal
+import time
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from adapteo._scene_images import Inputs, SceneImages, open_dates
+
+
+class Odd(Exception):
+    """Cannot travel: it is made of two things and keeps one."""
+
+    def __init__(self, one, other):
+        super().__init__(f"{one} {other}")
+
+
+@contextmanager
+def opened(path, habit):
+    """A scene with a habit: "warns", "dies", "odd" or "waits"."""
+    with open_dates([path], Inputs()) as images:
+        yield Habit(images, habit)
+
+
+class Habit(SceneImages):
+    def __init__(self, images, habit):
+        super().__init__(images.scenes, Inputs())
+        self.habit = habit
+
+    def read_channels(self, channels, row, col, out):
+        super().read_channels(channels, row, col, out)
+        if self.habit == "warns":
+            warnings.warn("the sun was low", UserWarning, stacklevel=1)
+            logging.getLogger("gdal").error("a block is odd")
+        if self.habit == "odd" and row:
+            raise Odd("a", np.float32(1))
+        if self.habit == "dies" and row:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.habit == "waits" and row:
+            Path(self.scenes[0].path).with_name(f"waiting-{os.getpid()}").touch()
+            time.sleep(600)
