@@ -2,11 +2,17 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from adapteo.contracts import trainable_count
+from adapteo.meter import Memory, count_activations
+from benchmarks._rows import Row, ratio, seconds
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def operations(step: Callable[[], object]) -> int:
@@ -29,27 +35,82 @@ def saved_bytes(forward: Callable[[], object], model: nn.Module, others: Iterabl
         model: whose parameters and buffers do not count.
         others: tensors that do not count either.
     """
-    known = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers(), *others)}
-    storages: dict[int, torch.UntypedStorage] = {}  # held until the end, so that no address is used twice
-
-    def pack(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in known:
-            storages[storage.data_ptr()] = storage
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+    memory = Memory()
+    with count_activations(model, memory, others):
         forward()
-    return sum(storage.nbytes() for storage in storages.values())
+    return memory.activations
 
 
-def interleaved(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, float]]:
-    """Minimum and median seconds of each step over the rounds (A B C, A B C, …), after one that does not count."""
+def device_peak(step: Callable[[], object]) -> int | None:
+    """Most bytes that the CUDA allocator has given away during a step beyond those before it; None on a CPU."""
+    if DEVICE.type != "cuda":
+        return None
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    step()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def in_turns(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each step in each of the rounds (A B C, A B C, …), after one that does not count."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds + 1):
         for name, step in steps.items():
             start = time.perf_counter()
             step()
+            if DEVICE.type == "cuda":
+                torch.cuda.synchronize()
             if number:
                 times[name].append(time.perf_counter() - start)
-    return {name: (min(t), statistics.median(t)) for name, t in times.items()}
+    return times
+
+
+def interleaved(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, float]]:
+    """Minimum and median seconds of each step of `in_turns`."""
+    return {name: (min(t), statistics.median(t)) for name, t in in_turns(steps, rounds).items()}
+
+
+class Step:
+    """Forward, and backward where something is trained, of a random projection of maps.
+
+    Args:
+        model: whose parameters train.
+        maps: the forward pass.
+    """
+
+    def __init__(self, model: nn.Module, maps: Callable[[], list[Tensor]]) -> None:
+        self.model, self.maps = model, maps
+        self.trained = trainable_count(model) > 0
+        self.projections: list[Tensor] = []
+
+    def forward(self) -> Tensor:
+        """The first half."""
+        with torch.set_grad_enabled(self.trained):
+            maps = self.maps()
+            self.projections = self.projections or [torch.randn_like(each) for each in maps]
+            return torch.stack([(m * p).sum() for m, p in zip(maps, self.projections, strict=True)]).sum()
+
+    def __call__(self) -> None:
+        """Do both."""
+        loss = self.forward()
+        if self.trained:
+            loss.backward()
+        self.model.zero_grad(set_to_none=True)
+
+
+def costs(steps: Mapping[str, Step], times: Mapping[str, list[float]], base: str) -> Iterator[Row]:
+    """What each step trains, computes, keeps and takes, as figures and as shares of one of them."""
+    counted = {}
+    for name, step in steps.items():
+        flops = operations(step)
+        counted[name] = flops, saved_bytes(step.forward, step.model, step.projections)
+    for name, step in steps.items():
+        flops, saved = counted[name]
+        yield Row(name, "trained", trainable_count(step.model), "")
+        yield Row(name, "arithmetic", flops, "FLOP")
+        yield Row(name, f"/ {base}", flops / counted[base][0], "ratio")
+        yield Row(name, "saved", saved, "B")
+        if (peak := device_peak(step)) is not None:
+            yield Row(name, "device peak", peak, "B")
+        yield seconds(name, times[name])
+        yield ratio(name, f"time / {base}", times[name], times[base])

@@ -6,8 +6,8 @@
 Prithvi 1.0-100M (a ViT-B) with random weights, forward and backward of its last map; all models share weights, data
 and process. Rounds are interleaved (A B C, A B C, …), so that a busy machine slows all of them alike; the ratio of the
 minima is the one to trust. Saved bytes are what autograd keeps between forward and backward, each storage once, without
-parameters. `fast`, `lean` and `leanest` are the values of ``train.memory``. The second table decides the layout of
-`adapteo.vit`: q, k and v as three linears against one fused linear.
+parameters. `fast`, `lean` and `leanest` are the values of ``train.memory``. The rows of eight attention layers decide
+the layout of `adapteo.vit`: q, k and v as three linears against one fused linear.
 
 Goals: at most 0.70 of the operations of full fine-tuning; no more time than HF peft on the same model; of HF peft's
 saved bytes at most 0.63 (lean) and 0.35 (leanest).
@@ -15,9 +15,9 @@ saved bytes at most 0.63 (lean) and 0.35 (leanest).
 
 import argparse
 import copy
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import torch
 import torch.nn.functional as F
@@ -25,17 +25,19 @@ from torch import Tensor, nn
 
 from adapteo.backbones.prithvi import Prithvi
 from adapteo.bands import HLS6
-from adapteo.contracts import Batch, adapt, trainable_count
+from adapteo.contracts import Batch, adapt
 from adapteo.lean import Memory
 from adapteo.peft.frozen import Frozen
 from adapteo.peft.full import Full
 from adapteo.peft.lora import LoRA, LoRALinear
 from adapteo.vit import Attention, RoleLinear, set_memory
-from benchmarks._counting import interleaved, operations, saved_bytes
+from benchmarks._counting import DEVICE, Step, costs, in_turns, operations, saved_bytes
+from benchmarks._peers import hf_peft
+from benchmarks._rows import Goal, Row, Skipped, arguments, ratio, seconds, tell
 
-Step = Callable[[], None]
 LORAS = {"paper": LoRA(preset="paper"), "all linears": LoRA()}
 MEMORIES: tuple[Memory, ...] = ("fast", "lean", "leanest")
+OPERATIONS, SAVED = Goal(0.70), {"lean": Goal(0.63), "leanest": Goal(0.35)}
 
 
 class FusedAttention(nn.Module):
@@ -54,10 +56,10 @@ class FusedAttention(nn.Module):
         return self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, n, d))
 
 
-def models() -> dict[str, nn.Module]:
-    """The same backbone under each method; HF peft's only where it is installed."""
+def models(variant: str, peft: ModuleType | None) -> dict[str, nn.Module]:
+    """The same backbone under each method, HF peft's where it is given."""
     torch.manual_seed(0)
-    plain = Prithvi(variant="1.0-100M", weights="random").build(HLS6)
+    plain = Prithvi(variant=variant, weights="random").build(HLS6).to(DEVICE)
     found: dict[str, nn.Module] = {"full": adapt(copy.deepcopy(plain), Full())}
     for memory in MEMORIES[1:]:
         found[f"full, {memory}"] = adapt(copy.deepcopy(plain), Full())
@@ -67,65 +69,46 @@ def models() -> dict[str, nn.Module]:
         for memory in MEMORIES:
             found[f"lora ({which}), {memory}"] = adapt(copy.deepcopy(plain), method)
             set_memory(found[f"lora ({which}), {memory}"], memory)
-    try:
-        import peft
-    except ImportError:
-        return found
-    for which, method in LORAS.items():
+    for which, method in LORAS.items() if peft else ():
         targets = method.adapter_config(plain)["target_modules"]
         config = peft.LoraConfig(r=method.rank, lora_alpha=method.alpha, target_modules=targets)
         found[f"HF peft ({which})"] = peft.get_peft_model(copy.deepcopy(plain), config)
     return found
 
 
-class ModelStep:
-    """Forward, and backward where something is trained, of a random projection of the last map."""
-
-    def __init__(self, model: nn.Module, batch: Batch) -> None:
-        self.model, self.batch = model, batch
-        self.trained = trainable_count(model) > 0
-        self.projection: Tensor | None = None
-
-    def forward(self) -> Tensor:
-        """The first half."""
-        with torch.set_grad_enabled(self.trained):
-            last: Tensor = self.model(self.batch)[-1]
-            if self.projection is None:
-                self.projection = torch.randn_like(last)
-            return (last * self.projection).sum()
-
-    def __call__(self) -> None:
-        """Do both."""
-        loss = self.forward()
-        if self.trained:
-            loss.backward()
-        self.model.zero_grad(set_to_none=True)
-
-
-def method_table(rounds: int, size: int, count: int) -> list[dict[str, object]]:
-    """Cost of a step under each method."""
-    batch = Batch(torch.randn(count, 1, len(HLS6), size, size))
-    built = models()
-    steps = {name: ModelStep(model, batch) for name, model in built.items()}
-    times = interleaved(steps, rounds)
-    rows: list[dict[str, object]] = []
-    for name, step in steps.items():
-        row: dict[str, object] = {"model": name, "trained": trainable_count(built[name]), "flops": operations(step)}
-        row |= {
-            "saved_bytes": saved_bytes(step.forward, step.model),
-            "min_s": times[name][0],
-            "median_s": times[name][1],
-        }
-        rows.append(row)
-    return rows
+def methods(options: argparse.Namespace) -> Iterator[Row | Skipped]:
+    """Cost of a step under each method, and ours beside HF peft's."""
+    batch = Batch(torch.randn(options.batch, 1, len(HLS6), options.size, options.size, device=DEVICE))
+    peft = hf_peft()
+    built = models("2.0-tiny-TL" if options.quick else "1.0-100M", None if isinstance(peft, Skipped) else peft)
+    steps = {name: Step(model, lambda model=model: model(batch)[-1:]) for name, model in built.items()}
+    times = in_turns(steps, options.rounds)
+    yield from costs(steps, times, "full")
+    full = operations(steps["full"])
+    if isinstance(peft, Skipped):
+        yield peft
+    for which in LORAS:
+        mine = steps[f"lora ({which}), fast"]
+        yield Row(f"lora ({which}) / full", "arithmetic", operations(mine) / full, "ratio", OPERATIONS)
+        if isinstance(peft, Skipped):
+            continue
+        peer = f"HF peft ({which})"
+        theirs = saved_bytes(steps[peer].forward, steps[peer].model, steps[peer].projections)
+        for memory in MEMORIES:
+            name = f"lora ({which}), {memory}"
+            saved = saved_bytes(steps[name].forward, steps[name].model, steps[name].projections)
+            time = None if memory == "leanest" else Goal(1.0)  # which computes much again
+            yield ratio(f"{name} / HF peft", "time", times[name], times[peer], time)
+            yield Row(f"{name} / HF peft", "saved", saved / theirs, "ratio", SAVED.get(memory, Goal(1.0)))
 
 
-def attention_table(rounds: int, size: int, count: int) -> list[dict[str, object]]:
+def attention(options: argparse.Namespace) -> Iterator[Row]:
     """Forward and backward of eight attention layers: three linears for q, k and v against one."""
     torch.manual_seed(0)
-    split = nn.Sequential(*(Attention(768, 12) for _ in range(8)))
-    fused = nn.Sequential(*(FusedAttention(768, 12) for _ in range(8)))
-    x = torch.randn(count, (size // 16) ** 2 + 1, 768, requires_grad=True)
+    dim = 96 if options.quick else 768
+    split = nn.Sequential(*(Attention(dim, 12) for _ in range(8))).to(DEVICE)
+    fused = nn.Sequential(*(FusedAttention(dim, 12) for _ in range(8))).to(DEVICE)
+    x = torch.randn(options.batch, (options.size // 16) ** 2 + 1, dim, device=DEVICE, requires_grad=True)
 
     def lora(stack: nn.Sequential, *names: str) -> nn.Sequential:
         for layer in stack:
@@ -146,7 +129,7 @@ def attention_table(rounds: int, size: int, count: int) -> list[dict[str, object
         "lora on qkv (one A), fused": lora(frozen(fused), "qkv"),
     }
 
-    def step_through(stack: nn.Sequential) -> Step:
+    def step_through(stack: nn.Sequential) -> Callable[[], None]:
         def step() -> None:
             stack(x).square().mean().backward()
             stack.zero_grad(set_to_none=True)
@@ -154,40 +137,20 @@ def attention_table(rounds: int, size: int, count: int) -> list[dict[str, object
 
         return step
 
-    times = interleaved({name: step_through(stack) for name, stack in stacks.items()}, rounds)
-    return [{"model": name, "min_s": least, "median_s": median} for name, (least, median) in times.items()]
+    times = in_turns({name: step_through(stack) for name, stack in stacks.items()}, options.rounds * 2)
+    for name, each in times.items():
+        yield seconds(f"eight attention layers, {name}", each)
 
 
-def main() -> None:
-    """Measure, print both tables, and write them as JSON when asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+def main(given: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = arguments(__doc__)
     parser.add_argument("--size", type=int, default=224, help="pixels per side")
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    rows = method_table(options.rounds, options.size, options.batch)
-    full = rows[0]
-    print(f"{'':28}{'trained':>12}{'GFLOP':>9}{'/full':>7}{'saved MiB':>11}{'min s':>8}{'/full':>7}{'median s':>10}")
-    for row in rows:
-        shares = row["flops"] / full["flops"], row["min_s"] / full["min_s"]
-        print(
-            f"{row['model']:28}{row['trained']:12,}{row['flops'] / 1e9:9.1f}{shares[0]:7.3f}"
-            f"{row['saved_bytes'] / 2**20:11.1f}{row['min_s']:8.3f}{shares[1]:7.2f}{row['median_s']:10.3f}"
-        )
-    by_name = {row["model"]: row for row in rows}
-    for which in LORAS:
-        for memory in MEMORIES if f"HF peft ({which})" in by_name else ():
-            ours, theirs = by_name[f"lora ({which}), {memory}"], by_name[f"HF peft ({which})"]
-            least, median, saved = (ours[key] / theirs[key] for key in ("min_s", "median_s", "saved_bytes"))
-            print(f"lora / HF peft, {which}, {memory}: time {least:.2f} (median {median:.2f}), saved {saved:.3f}")
-    attention = attention_table(options.rounds * 2, options.size, options.batch)
-    print(f"\n{'eight attention layers':30}{'min ms':>9}{'median ms':>11}")
-    for row in attention:
-        print(f"{row['model']:30}{row['min_s'] * 1e3:9.1f}{row['median_s'] * 1e3:11.1f}")
-    if options.json:
-        facts = {"torch": torch.__version__, "threads": torch.get_num_threads(), "rounds": options.rounds}
-        options.json.write_text(json.dumps({**facts, "methods": rows, "attention": attention}, indent=2))
+    options = parser.parse_args(given)
+    if options.quick:
+        options.rounds, options.size, options.batch = 1, 32, 1
+    tell(Path(__file__).stem, options, [*methods(options), *attention(options)])
 
 
 if __name__ == "__main__":

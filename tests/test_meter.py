@@ -23,6 +23,19 @@ def test_activations_of_a_small_net():
     assert memory.activations == 4 * (5 * 10 + 5 * 6), "the largest counts"
 
 
+def test_weights_and_what_is_named_do_not_count():
+    """A product keeps both of its factors: here a buffer, which is a weight, and what came in."""
+    net, x = nn.Module(), torch.rand(5, 10, requires_grad=True)
+    net.register_buffer("factor", torch.rand(5, 10))
+    kept = []
+    for others in ((), (x,)):
+        memory = Memory()
+        with count_activations(net, memory, others):
+            x.mul(net.factor.requires_grad_())
+        kept.append(memory.activations)
+    assert kept == [4 * 5 * 10, 0]
+
+
 def test_counting_does_not_keep_the_graph_alive():
     net = nn.Linear(4, 4)
     with count_activations(net, Memory()):

@@ -8,7 +8,7 @@ autograd keeps for the backward pass.
 import platform
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -79,20 +79,25 @@ class Meter:
 
 
 @contextmanager
-def count_activations(model: nn.Module, memory: Memory) -> Iterator[Callable[[], int]]:
-    """Count the bytes that autograd keeps for the backward pass of what runs inside, parameters excluded.
+def count_activations(model: nn.Module, memory: Memory, others: Iterable[Tensor] = ()) -> Iterator[Callable[[], int]]:
+    """Count the bytes that autograd keeps for the backward pass of what runs inside, each storage once.
+
+    Args:
+        model: whose parameters and buffers do not count, as they are weights.
+        memory: gets the figure, if it is more than before.
+        others: tensors that do not count either.
 
     Yields:
         A function that tells how many they are so far.
     """
-    parameters = {StorageWeakRef(p.untyped_storage()) for p in model.parameters()}
+    known = {StorageWeakRef(t.untyped_storage()) for t in (*model.parameters(), *model.buffers(), *others)}
     if torch.cuda.is_available() and next(model.parameters()).is_cuda:
         torch.cuda.reset_peak_memory_stats()  # of this step, not of the head start or of another run of the process
     seen: dict[StorageWeakRef, int] = {}  # not by address: the tensors of a FakeTensorMode have none
 
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if StorageWeakRef(storage) not in parameters:
+        if StorageWeakRef(storage) not in known:
             seen[StorageWeakRef(storage)] = storage.nbytes()
         return tensor.detach()  # the tensor itself would hold its own graph, and neither would ever be freed
 
