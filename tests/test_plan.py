@@ -34,6 +34,8 @@ CASES = [
     ("lora", TINY, "train.precision=bf16"), ("vit_adapter", TINY, "decoder=unet"), ("mona", TINY, "train.accumulate=2"),
     ("lora", TINY, "train.trunk=bf16"), ("lora", TINY, "train.trunk=int8"),
     ("lora", TINY, "train.crop=32", "train.batch=3"), ("[lora, ssf]", NANO),
+    ("lst", TINY, "decoder=unet"), ("side", TINY, "decoder=unet"), ("side", RESNET, "decoder=unet"),
+    ("lst", TINY, "decoder=unet", "train.cache_features=off"), ("lst", TINY, "decoder=unet", "train.precision=bf16"),
 ]  # fmt: skip
 
 

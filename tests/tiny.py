@@ -89,3 +89,16 @@ class TinySpec(BackboneSpec):
 
     def build(self, bands: Sequence[str], frames: int = 1) -> Backbone:
         return TinyBackbone(bands, frames, self.depth)
+
+
+@dataclass(frozen=True)
+class TinyStagesSpec(BackboneSpec):
+    """Tiny hierarchical backbone for tests."""
+
+    weights: str = "random"
+
+    def accepts(self, bands: Sequence[str]) -> tuple[str, ...]:
+        return tuple(bands)
+
+    def build(self, bands: Sequence[str], frames: int = 1) -> Backbone:
+        return TinyStages(bands)

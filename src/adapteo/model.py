@@ -7,7 +7,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapteo.contracts import Backbone, Batch, Decoder, Features, Grid, Normalisation, trainable
+from adapteo.contracts import (
+    Backbone,
+    Batch,
+    Decoder,
+    Features,
+    Grid,
+    Normalisation,
+    SideRoute,
+    TrunkReads,
+    trainable,
+)
 
 
 class Model(nn.Module):
@@ -62,7 +72,8 @@ class Model(nn.Module):
 class Boundary:
     """Where the frozen part of a backbone ends, and what is known of an image there.
 
-    That is the maps at ``maps``, and after them what block ``block`` sees, unless nothing is left to compute.
+    That is the maps at ``maps``, and after them what the blocks ``seen`` see: block ``block``, unless nothing is left
+    to compute, or those that a network beside the trunk reads.
 
     Attributes:
         block: all before this one are frozen; the number of blocks when the whole backbone is.
@@ -70,6 +81,7 @@ class Boundary:
         total: number of maps of the backbone.
         blocks: of the backbone.
         grid: how tokens lie, for images of one size; None for stages.
+        side: what a network beside the trunk reads, which goes on from there; None for the plain way.
     """
 
     block: int
@@ -77,22 +89,34 @@ class Boundary:
     total: int
     blocks: int
     grid: Grid | None
+    side: TrunkReads | None = None
 
     @property
     def complete(self) -> bool:
         """Whether nothing is left to compute."""
-        return self.block == self.blocks
+        return self.side is None and self.block == self.blocks
+
+    @property
+    def seen(self) -> tuple[int, ...]:
+        """Blocks of which what they see is stored; the number of blocks for what is behind the last one."""
+        if self.side is not None:
+            return self.side.blocks
+        return () if self.complete else (self.block,)
 
     @torch.no_grad()
     def reach(self, model: Model, batch: Batch) -> tuple[Tensor, ...]:
         """Compute what is stored of images in physical units, in evaluation mode."""
         backbone = model.backbone.eval()
+        if self.side is not None:
+            return _side(backbone).reach(backbone, model.prepared(batch))[0]
         x, grid = backbone.enter(model.prepared(batch))
         x, maps = backbone.advance(x, grid, stop=self.block)
         return (*(maps[index] for index in self.maps), *(() if self.complete else (x,)))
 
     def go_on(self, backbone: Backbone, stored: tuple[Tensor, ...]) -> list[Tensor]:
         """Compute all maps from what was stored; those that nobody reads come without channels."""
+        if self.side is not None:
+            return _side(backbone).go_on(backbone, stored, self.grid)
         known = dict(zip(self.maps, stored, strict=False))
         rest = [] if self.complete else backbone.advance(stored[-1], self.grid, self.block)[1]
         before = self.total - len(rest)
@@ -109,23 +133,45 @@ def boundary(model: Model, size: tuple[int, int], *, untouched: bool = False) ->
         untouched: True before any method, when nothing of the backbone moves whatever its parameters say.
 
     Returns:
-        None when not even the first block is frozen, or a method leads a way of its own.
+        None when not even the first block is frozen, or a method leads a way of its own: but one beside the trunk is
+        told by what it reads, where all of the trunk is frozen.
     """
     backbone = model.backbone
+    if backbone.route is not None:
+        return None if untouched else _beside(model, size)
     count, moved = len(backbone.blocks), set() if untouched else set(trainable(backbone))
     frozen = min((int(name.split(".")[1]) for name in moved if name.startswith("blocks.")), default=count)
     if any(name.startswith("norm.") for name in moved):  # it stands behind the last block
         frozen = min(frozen, count - 1)
     elsewhere = any(not name.startswith(("blocks.", "norm.")) for name in moved)
-    if backbone.route is not None or elsewhere or not frozen:
+    if elsewhere or not frozen:
         return None
     read = {index % len(backbone.taps) for index in model.decoder.reads}
     maps = tuple(i for i, tap in enumerate(backbone.taps) if tap < frozen and i in read)
     if frozen == count and not maps:
         return None
-    with torch.no_grad():
-        grid = backbone.enter(model.prepared(blank(model, size)))[1]
-    return Boundary(frozen, maps, len(backbone.taps), count, grid)
+    return Boundary(frozen, maps, len(backbone.taps), count, _grid(model, size))
+
+
+def _beside(model: Model, size: tuple[int, int]) -> Boundary | None:
+    """Where a network beside the trunk begins."""
+    backbone = model.backbone
+    reads = backbone.route.reads(backbone) if isinstance(backbone.route, SideRoute) else None
+    if reads is None or any(not name.startswith("route.") for name in trainable(backbone)):
+        return None
+    count = len(backbone.blocks)
+    return Boundary(count, reads.maps, len(backbone.taps), count, _grid(model, size), reads)
+
+
+def _side(backbone: Backbone) -> SideRoute:
+    assert isinstance(backbone.route, SideRoute), "the boundary was found with this route in place"
+    return backbone.route
+
+
+@torch.no_grad()
+def _grid(model: Model, size: tuple[int, int]) -> Grid | None:
+    """How the tokens of an image lie."""
+    return model.backbone.enter(model.prepared(blank(model, size)))[1]
 
 
 def blank(model: Model, size: tuple[int, int]) -> Batch:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         SideRoute,
         StageBackbone,
         TokenBackbone,
+        TrunkReads,
         Weights,
         default_taps,
     )
@@ -70,6 +71,7 @@ __all__ = [
     "StageBackbone",
     "Task",
     "TokenBackbone",
+    "TrunkReads",
     "Weights",
     "Wrapper",
     "adapt",
@@ -88,7 +90,7 @@ _LAZY = {
     for file, names in {
         "backbone": (
             "Backbone", "BackboneSpec", "Grid", "GridReader", "Remapped", "Route", "SideRoute", "StageBackbone",
-            "TokenBackbone", "Weights", "default_taps",
+            "TokenBackbone", "TrunkReads", "Weights", "default_taps",
         ),
         "composition": ("Composition",),
         "decoder": ("Decoder", "DecoderSpec", "Features"),

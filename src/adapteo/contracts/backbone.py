@@ -288,12 +288,33 @@ class Route(nn.Module, ABC):
         """Return one map per entry of `channels`."""
 
 
+@dataclass(frozen=True)
+class TrunkReads:
+    """What of the plain way through a backbone a network beside it reads.
+
+    Attributes:
+        maps: positions of maps, counted from 0, rising.
+        blocks: blocks of which it reads what they see, rising; the number of blocks for what is behind the last one,
+            before `norm`. Without what methods let trail.
+    """
+
+    maps: tuple[int, ...] = ()
+    blocks: tuple[int, ...] = ()
+
+
 class SideRoute(Route):
     """A route that leaves the plain way as it is and adds to what comes out of it (side networks).
 
     Where the trunk is frozen, `reach` builds no graph, and what it gives depends on the image alone: it can be stored,
     and `go_on` trains on what was stored.
     """
+
+    def reads(self, backbone: Backbone) -> TrunkReads | None:
+        """Say what `reach` gives, maps before what blocks see; None where it is something else.
+
+        It is stored under these names, for all methods that read the same; what has no name here is not stored.
+        """
+        return None
 
     @abstractmethod
     def reach(self, backbone: Backbone, batch: Batch) -> tuple[tuple[Tensor, ...], Grid | None]:

@@ -6,8 +6,9 @@
                                   shelves
 
 Of a frozen backbone the maps that the decoder reads are kept, of one whose last k blocks are trained what the first of
-them sees. Flips and quarter turns are looks of their own, up to 8 per image, stored when they are first drawn.
-`adapteo.model.Boundary` says what is stored, `adapteo.shelf` how, and `FeatureLoader` serves it in batches.
+them sees, and of one with a network beside it all that this network reads (`SideRoute.reads`). Flips and quarter turns
+are looks of their own, up to 8 per image, stored when they are first drawn. `adapteo.model.Boundary` says what is
+stored, `adapteo.shelf` how, and `FeatureLoader` serves it in batches.
 """
 
 from adapteo.feature_cache._codes import CODES, Code

@@ -31,7 +31,8 @@ class Source:
         boundary: up to where.
         size: of the images, height and width.
         identity: in words: the backbone's configuration, the dataset's fingerprint, the precision.
-        pooled: keep the mean of a map over the image instead, for labels per image.
+        pooled: keep the mean of a map over the image instead, for labels per image; a network beside the trunk reads
+            the whole one all the same.
     """
 
     model: Model
@@ -48,20 +49,20 @@ class Source:
 
     def kinds(self) -> list[str]:
         """Name of each array that `compute` gives: "map 3", or "block 9" for what that block sees."""
-        maps = [f"map {index}" for index in self.boundary.maps]
-        return maps if self.boundary.complete else [*maps, f"block {self.boundary.block}"]
+        boundary = self.boundary
+        return [f"map {index}" for index in boundary.maps] + [f"block {index}" for index in boundary.seen]
 
     def _pool(self, values: Tensor, kind: str) -> Tensor:
         return values.mean((2, 3), keepdim=True) if self._pools(kind) else values
 
     def _pools(self, kind: str) -> bool:
-        return self.pooled and kind.startswith("map")
+        return self.pooled and self.boundary.side is None and kind.startswith("map")
 
     def shelves(self, shelves: Shelves, code: str) -> list[tuple[Shelf, Code, torch.Size]]:
         """A shelf for each array, with how and in which shape its rows are stored.
 
         Image means are small, and always stored as they are. A map depends on the blocks before it only, so it is
-        shared by methods that train other blocks, and by decoders that read other maps.
+        shared by methods that train other blocks or networks beside them, and by decoders that read other maps.
         """
         shapes = [values.shape[1:] for values in self.compute(blank(self.model, self.size))]
         digests = _digests(self.model, self.boundary.block)
@@ -71,7 +72,7 @@ class Source:
             block = int(kind.split()[1])
             taps = self.model.backbone.taps
             depth = taps[block] + 1 if kind.startswith("map") else block
-            last = depth == self.boundary.blocks  # behind the norm, which is in the digest of the whole
+            last = kind.startswith("map") and depth == self.boundary.blocks  # behind the norm: the digest of the whole
             made = (kind.split()[0], depth, digests[-1 if last else depth], self._pools(kind), name, tuple(shape))
             normalisation = (self.model.normalisation.mean, self.model.normalisation.std)
             facts = (_FORMAT, made, self.size, normalisation, self.identity)
@@ -244,7 +245,7 @@ def _size(sample: Sample) -> tuple[int, int]:
 
 
 def _digests(model: Model, block: int) -> list[str]:
-    """Hashes of everything before block 0, 1, … ``block``, and last of all that is frozen when that is everything."""
+    """Hashes of everything before block 0, 1, … ``block``, and last of the whole backbone, but for ways beside it."""
     backbone, total = model.backbone, hashlib.sha256()
 
     def take(prefix: str, keep: Callable[[str], bool]) -> None:
@@ -253,7 +254,7 @@ def _digests(model: Model, block: int) -> list[str]:
                 total.update(f"{name} {value.dtype} {tuple(value.shape)}\0".encode())
                 total.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
 
-    take("", lambda name: not name.startswith(("blocks.", "norm.")))
+    take("", lambda name: not name.startswith(("blocks.", "norm.", "route.")))
     found = [total.hexdigest()]
     for index in range(block):
         take(f"blocks.{index}.", lambda name: True)

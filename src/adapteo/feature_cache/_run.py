@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from adapteo.config import FeatureCaching, Run, name_of
+from adapteo.contracts import SideRoute
 from adapteo.data._cache import cache_folder
 from adapteo.data.loader import Loader
 from adapteo.feature_cache._loader import FeatureLoader, Source
@@ -42,9 +43,7 @@ def with_features(
     model.boundary = boundary(model, size, untouched=untouched)
     if model.boundary is None:
         if asked != "auto":
-            way = model.backbone.route is not None
-            why = "leads its own way through the backbone" if way else "trains the backbone from its start"
-            note(f"features are not cached: {name_of(run.method)} {why}")
+            note(f"features are not cached: {name_of(run.method)} {_why_not(model)}")
         return loaders
     source = Source(model, model.boundary, size, _identity(run, model, untouched), pooled=not run.task.dense)
     shelves = Shelves(caching.folder or cache_folder() / "features", int(caching.limit * 2**30))
@@ -56,6 +55,16 @@ def with_features(
         else:
             served.append(FeatureLoader(loader, source, shelves, caching.store, autocast, note))
     return served[0], served[1]
+
+
+def _why_not(model: Model) -> str:
+    """Reason why no boundary was found."""
+    route = model.backbone.route
+    if route is None:
+        return "trains the backbone from its start"
+    if isinstance(route, SideRoute) and route.reads(model.backbone) is not None:
+        return "trains parts of the backbone that its side network reads"
+    return "leads its own way through the backbone"
 
 
 def _identity(run: Run, model: Model, untouched: bool) -> str:

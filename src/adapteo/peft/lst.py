@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from adapteo.contracts import Backbone, Batch, Facts, Grid, Method, SideRoute, TokenBackbone, tokens_of
+from adapteo.contracts import Backbone, Batch, Facts, Grid, Method, SideRoute, TokenBackbone, TrunkReads, tokens_of
 from adapteo.peft._side import EPS, Gate, Out, check_sizes, draw, lead, out_size, side_width, touching
 from adapteo.vit import Block
 
@@ -89,6 +89,10 @@ class LSTRoute(SideRoute):
         self.blocks = nn.ModuleList(Block(width, heads, eps=EPS) for _ in range(count))
         self.out = nn.ModuleList(Out(width, dim) for _ in backbone.taps)
         draw(self)
+
+    def reads(self, backbone: Backbone) -> TrunkReads:
+        """What every block sees, and what is behind the last one."""
+        return TrunkReads(blocks=tuple(range(len(backbone.blocks) + 1)))
 
     def reach(self, backbone: Backbone, batch: Batch) -> tuple[tuple[Tensor, ...], Grid | None]:
         """Tokens ``(b, n, d)`` before the first block and behind each; not those that methods let trail."""

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adapteo.contracts import Backbone, Batch, Facts, Grid, Method, SideRoute
+from adapteo.contracts import Backbone, Batch, Facts, Grid, Method, SideRoute, TrunkReads
 from adapteo.errors import ConfigError
 from adapteo.peft._side import EPS, Gate, Out, check_sizes, draw, lead, out_size, side_width, touching
 
@@ -129,6 +129,10 @@ class SideNetwork(SideRoute):
         width = method.width(backbone)
         self.rungs = nn.ModuleList(Rung(c, width, method, index == 0) for index, c in enumerate(self.channels))
         draw(self)
+
+    def reads(self, backbone: Backbone) -> TrunkReads:
+        """All maps."""
+        return TrunkReads(maps=tuple(range(len(backbone.taps))))
 
     def reach(self, backbone: Backbone, batch: Batch) -> tuple[tuple[Tensor, ...], Grid | None]:
         """Maps of the plain backbone."""
