@@ -8,7 +8,6 @@ arXiv 2504.17397 (there inside TerraTorch's ``UNetDecoder``). The last block has
 
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,6 +24,7 @@ from adapteo.decoders._layers import (
     pixel_head,
 )
 from adapteo.decoders._pyramid import Pyramid
+from adapteo.decoders._upsampled import joined_convolution
 from adapteo.errors import ConfigError
 
 
@@ -103,14 +103,14 @@ class UNetDecoder(Decoder):
         """Return logits ``(b, k, *size)``."""
         x, *skips = reversed(self.pyramid(maps))
         for block, skip in zip(self.blocks, skips, strict=False):
-            x = block(F.interpolate(x, size=skip.shape[2:], mode="nearest"), skip)
+            x = block(x, skip)
         if self.upsample_last:
             x = F.interpolate(x, scale_factor=2, mode="nearest")
         return on_labels(self.head(self.dropout(self.hidden(self.blocks[-1](x, None)))), size)
 
 
 class UNetBlock(nn.Module):
-    """Join with the skip of the same size, convolve twice: ``(b, inputs, h, w) -> (b, outputs, h, w)``."""
+    """Bring to the size of the skip, join, convolve twice: ``(b, inputs, h, w) -> (b, outputs, H, W)``."""
 
     def __init__(self, inputs: int, skip: int, outputs: int, norm: str) -> None:
         super().__init__()
@@ -118,10 +118,13 @@ class UNetBlock(nn.Module):
         self.conv2 = conv_norm_relu(outputs, outputs, 3, norm)
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
-        """Apply; the last block has no skip."""
-        if skip is not None:
-            x = torch.cat([x, skip], dim=1)
-        out: Tensor = self.conv2(self.conv1(x))
+        """Apply; the last block has no skip, and keeps the size."""
+        convolution, *rest = self.conv1
+        assert isinstance(convolution, nn.Conv2d), "a block begins with its convolution"
+        x = convolution(x) if skip is None else joined_convolution(x, skip, convolution.weight)
+        for layer in rest:
+            x = layer(x)
+        out: Tensor = self.conv2(x)
         return out
 
 
