@@ -2,6 +2,7 @@
 
 import copy
 import json
+import subprocess
 import sys
 
 import pytest
@@ -280,6 +281,14 @@ def test_bitsandbytes_is_missing(monkeypatch):
     with pytest.raises(ConfigError, match="not installed") as error:
         quantise.quantise(vit(LoRA(rank=2)), "nf4")
     assert "adapteo[bitsandbytes]" in error.value.fix
+
+
+def test_bitsandbytes_says_nothing_on_import():
+    """It warns of kernels for whole products in 4 bits, which are not what it is used for."""
+    pytest.importorskip("bitsandbytes")
+    code = "import torch; from adapteo.quantise import NF4; NF4().pack(torch.ones(64, 64))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout + done.stderr == ""
 
 
 # ------------------------------------------------------------------------------------------------ whole runs

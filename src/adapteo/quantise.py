@@ -11,6 +11,7 @@ weight) nor x. So gradients are exactly those of the function that is computed. 
 as well is checked before training (`check_gradients`).
 """
 
+import logging
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Protocol
@@ -97,6 +98,7 @@ class NF4:
 
 
 def _bitsandbytes() -> Any:
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it warns of kernels that are not asked for here
     try:
         import bitsandbytes.functional as functional
     except ImportError as error:

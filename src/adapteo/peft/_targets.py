@@ -156,9 +156,9 @@ def linears_and_convolutions(backbone: Backbone, method: Method) -> list[tuple[n
 
 def apply_weight(layer: nn.Linear | nn.Conv2d, x: Tensor, weight: Tensor) -> Tensor:
     """Do what a layer does without its bias, with another weight of the same number of inputs and kernel."""
-    if isinstance(layer, nn.Linear):
-        return F.linear(x, weight)
-    return F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation)
+    if isinstance(layer, nn.Conv2d):
+        return F.conv2d(x, weight, None, layer.stride, layer.padding, layer.dilation)
+    return F.linear(x, weight)  # also where the layer is held in fewer bytes, and is no `nn.Linear` then
 
 
 def widths(layer: nn.Linear | nn.Conv2d) -> tuple[int, int]:
