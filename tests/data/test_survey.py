@@ -130,7 +130,7 @@ def test_windows_without_labels_are_no_samples(tmp_path):
     pixels = [(2, 2), (3, 20), (40, 70), (63, 95)]
     points(tmp_path / "l.gpkg", pixels, list("abab"))
     survey = Survey(str(tmp_path), "a.tif", "l.gpkg", "kind", chip=16, splits=SurveySplits("random"))
-    assert {k for found in survey._plan.parts.values() for k in found} == {"a/0_0", "a/0_16", "a/32_64", "a/48_80"}
+    assert {k for found in survey.plan.parts.values() for k in found} == {"a/0_0", "a/0_16", "a/32_64", "a/48_80"}
 
 
 def test_what_is_missing_is_missing_whatever_says_so(tmp_path, made):
@@ -183,7 +183,7 @@ def test_polygons_and_lines_cover_what_lies_in_them(tmp_path, made):
     table.to_file(tmp_path / "drawn.gpkg")
     survey = replace(made, labels="drawn.gpkg", line_width=30.0, splits=SurveySplits("random"))
     found = {}
-    for keys in survey._plan.parts.values():
+    for keys in survey.plan.parts.values():
         for key in keys:
             found |= labelled(survey, key)
     field = {(r, c) for r in range(10, 30) for c in range(10, 70)}
@@ -442,7 +442,7 @@ def test_blocks_are_as_large_as_the_range(tmp_path):
     pixels = np.unique(np.floor(xy + 200).astype(int), axis=0, return_index=True)
     points(tmp_path / "l.gpkg", pixels[0].tolist(), [f"c{codes[i]}" for i in pixels[1]])
     survey = Survey(str(tmp_path), "a.tif", "l.gpkg", "kind", chip=16, scale=0.001)
-    plan = survey._plan
+    plan = survey.plan
     assert plan.range.distance == pytest.approx(60, rel=0.35)
     assert plan.block == np.ceil(plan.range.distance / 16) * 16
     assert any("blocks of" in note for note in survey.notes)

@@ -378,6 +378,61 @@ def test_dates_of_one_place(here):
     assert all(model.entry.frames >= 3 for model in (started.model, *started.others))
 
 
+@pytest.mark.parametrize(
+    ("names", "said", "written"),
+    [
+        (RGBN * 3, {}, ""),
+        (tuple(f"{i}_{name}" for i in range(3) for name in RGBN), {}, ""),
+        ((None,) * 12, {"bands": RGBN, "frames": 3}, "band_names: [blue, green, red, nir08]"),
+        ((None,) * 12, {"bands": RGBN, "dates_per_file": 3}, "band_names: [blue, green, red, nir08]"),
+        (
+            RGBN * 3,
+            {"dates": ("2022-05-01", "2022-07-01", "2022-09-01")},
+            "dates: [2022-05-01, 2022-07-01, 2022-09-01]",
+        ),
+    ],
+)
+def test_dates_that_one_file_stacks(here, names, said, written):
+    """As in multi-temporal chips of HLS: 18 bands are 3 dates of 6 bands."""
+    write_scene(here / "scenes/a.tif", names)
+    write_labels(here / "labels.gpkg")
+    started = start(here, **said)
+    assert "\n  dates_per_file: 3 " in started.text
+    assert "  frames:" not in started.text
+    assert written in started.text
+    found = dataset(started)
+    assert (found.bands, found.frames) == (RGBN, 3)
+    sample = found.read(found.split("train")[0])
+    assert sample.image.shape[:2] == (3, 4)
+    assert np.isnan(sample.dates).any() == ("dates" not in said)
+    assert all(model.entry.frames >= 3 for model in (started.model, *started.others))
+
+
+def test_the_command_tells_of_dates_in_a_file(here):
+    write_scene(here / "scenes/a_20220501_20220901.tif", RGBN * 2)
+    write_labels(here / "labels.gpkg")
+    result = CliRunner().invoke(
+        cli.app, ["init", "burn", "--images", "scenes", "--labels", "labels.gpkg"], env={"COLUMNS": "200"}
+    )
+    assert result.exit_code == 0, result.output
+    assert "dates: 2 in each file, one after the other: 2022-05-01, 2022-09-01" in result.output
+    assert "2022-05-01 … 2022-09-01" in result.output
+
+
+def test_masks_without_names_get_a_line_to_name_them(here):
+    path = write_scene(here / "scenes/a.tif")
+    with rasterio.open(path) as scene:
+        options = {**scene.profile, "count": 1, "dtype": "uint8"}
+    with rasterio.open(here / "mask.tif", "w", **options) as file:
+        file.write(np.arange(96, dtype=np.uint8).repeat(96).reshape(1, 96, 96) // 32)
+    started = start(here, labels=["mask.tif"])
+    assert dataset(started).classes == ("0", "1", "2")
+    (line,) = (line for line in started.text.splitlines() if line.startswith("#  class_names"))
+    text = started.text.replace(line, line[1:].replace("class 1", "water"))
+    started.path.write_text(text, encoding="utf-8")
+    assert config.load(started.path).dataset.classes == ("class 0", "water", "class 2")
+
+
 def test_values_below_zero_are_no_class(here):
     path = write_scene(here / "scenes/a.tif")
     with rasterio.open(path) as scene:

@@ -186,3 +186,25 @@ def test_a_scene_without_a_place(here):
 def test_an_empty_file_among_the_scenes(here):
     (here / "scenes/b.tif").write_bytes(b"")
     assert "b.tif" in burn()
+
+
+def test_dates_in_a_file_that_do_not_fit(here):
+    write_scene(here / "scenes/a.tif", ("blue", "green", "red") * 2)
+    assert "leave --frames out" in burn("--frames", "3")
+    said = burn("--dates-per-file", "3")
+    assert "2 times, and `dates_per_file` is 3" in said
+    assert "--dates-per-file of init" in said
+    assert "2 days" in burn("--dates-per-file", "2", "--dates", "2023-04-15")
+    assert "2023-04-15" in burn("--dates", "15.4.2023")
+
+
+def test_dates_in_a_file_that_does_not_name_its_bands(here):
+    write_scene(here / "scenes/a.tif", (None,) * 6)
+    assert "--dates-per-file 2" in burn("--bands", "blue,green,red")
+    assert "--dates-per-file" in burn("--frames", "2")
+    assert "has 3 bands of each date and does not say which" in burn("--dates-per-file", "2")
+
+
+def test_all_dates_of_a_band_first(here):
+    write_scene(here / "scenes/a.tif", ("blue", "blue", "green", "green"))
+    assert "gdal_translate -b 1 -b 3 -b 2 -b 4" in burn()

@@ -43,6 +43,10 @@ def init(  # noqa: PLR0913  # options of a command
     offset: Annotated[str | None, typer.Option(help="See --scale; 'auto' looks for Sentinel-2's -0.1.")] = None,
     nodata: Annotated[float | None, typer.Option(help="Stored value that is missing.")] = None,
     frames: Annotated[int, typer.Option(help="Dates per sample, of time series.")] = 1,
+    dates_per_file: Annotated[
+        int | None, typer.Option(help="Dates that each file stacks, all bands of the first date first.")
+    ] = None,
+    dates: Annotated[str, typer.Option(help="Of such files, e.g. 2023-04-15,2023-08-15, if they do not tell.")] = "",
     backbone: Annotated[str | None, typer.Option(help="E.g. prithvi or prithvi/2.0-tiny-TL.")] = None,
     method: Annotated[str, typer.Option(help="See `adapteo list methods`.")] = "lora",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Write over an adapteo.yaml.")] = False,
@@ -68,6 +72,8 @@ def init(  # noqa: PLR0913  # options of a command
         offset=_offset(offset),
         nodata=nodata,
         frames=frames,
+        dates_per_file=dates_per_file,
+        dates=tuple(dates.replace(",", " ").split()),
         backbone=backbone,
         method=method,
         overwrite=overwrite,

@@ -1,7 +1,7 @@
 """Day of acquisition from the tags of a file, or from its name."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import date
 
 _TAGS = (
@@ -29,21 +29,25 @@ _DAY = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_]?)(\d\d)\2(\d\d)(?!\d)")
 
 def day_in_name(name: str) -> date | None:
     """The first date in a name, written as 20210731, 2021-07-31 or 2021_07_31."""
-    found = _find(name)
-    return found[0] if found else None
+    return next(iter(days_in_name(name)), None)
+
+
+def days_in_name(name: str) -> list[date]:
+    """All dates in a name; see `day_in_name`."""
+    return [day for day, _, _ in _find(name)]
 
 
 def without_day(name: str) -> str:
     """A name without its first date: alike for the dates of one place."""
-    found = _find(name)
-    return name if found is None else name[: found[1]] + "*" + name[found[2] :]
+    for _, start, end in _find(name):
+        return name[:start] + "*" + name[end:]
+    return name
 
 
-def _find(name: str) -> tuple[date, int, int] | None:
+def _find(name: str) -> Iterator[tuple[date, int, int]]:
     for match in _DAY.finditer(name):
         year, _, month, day = match.groups()
         try:
-            return date(int(year), int(month), int(day)), match.start(), match.end()
+            yield date(int(year), int(month), int(day)), match.start(), match.end()
         except ValueError:  # some other number
             continue
-    return None

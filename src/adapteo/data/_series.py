@@ -28,19 +28,28 @@ def in_series(sources: Sequence[Source], frames: int) -> list[tuple[Source, ...]
     if undated is not None:
         raise DataError(
             f"{undated.path} has no date, so that it cannot be put into a series of {frames}",
-            fix="put the date into its name, e.g. field_20230614.tif, or set `frames: 1`",
+            fix=f"put the date into its name, e.g. field_20230614.tif, or set `frames: 1`{_stacked(undated, frames)}",
         )
     out = []
     for place in _places(sources):
         days = {source.date: source for source in sorted(place, key=lambda source: source.name)}
         dates = sorted(day for day in days if day is not None)
         if len(dates) < frames:
+            count = "is 1 date" if len(dates) == 1 else f"are {len(dates)} dates"
             raise DataError(
-                f"there are {len(dates)} dates of {place[0].name} ({', '.join(dates)}), and `frames` is {frames}",
-                fix="add scenes of this place, leave it out of `scenes`, or make `frames` smaller",
+                f"there {count} of {place[0].name} ({', '.join(dates)}), and `frames` is {frames}",
+                fix="add scenes of this place, leave it out of `scenes`, or make `frames` smaller"
+                + _stacked(place[0], frames),
             )
         out.append(tuple(days[day] for day in dates[-frames:]))
     return out
+
+
+def _stacked(source: Source, frames: int) -> str:
+    """What to do where one file may hold all dates."""
+    if source.kind != "file" or len(source.bands) < frames or len(source.bands) % frames:
+        return ""
+    return f"; where each file stacks {frames} dates: `dates_per_file: {frames}` (--dates-per-file of init)"
 
 
 def _places(sources: Sequence[Source]) -> list[list[Source]]:

@@ -40,6 +40,13 @@ def seen_shares(counts: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.asarray(seen / seen.sum())
 
 
+def balance_note(balance: Balance, classes: Sequence[str], counts: np.ndarray, weights: np.ndarray) -> str:
+    """Shares of the classes before and after balancing, for people."""
+    before, after = seen_shares(counts, np.ones(len(counts))), seen_shares(counts, weights)
+    told = (f"{n} {b:.1%} ({a:.1%})" for n, a, b in zip(classes, before, after, strict=True))
+    return f"balance: {balance}: share of the labels seen in training (without): {', '.join(told)}"
+
+
 def _capped(weights: np.ndarray) -> np.ndarray:
     """Cut weights at `CAP` times the mean, and give what is cut off to the others."""
     top = np.zeros(len(weights), bool)

@@ -13,6 +13,7 @@ from adapteo.data._dates import day_in_name
 from adapteo.data._projection import crs_name, same_crs
 from adapteo.data._series import in_series
 from adapteo.data._source import Grid, Source, finest, is_remote
+from adapteo.data._stacked import in_dates
 from adapteo.data._warp import open_bands, open_file
 from adapteo.data.raster import Scene, Transform
 from adapteo.data.scene_files import canonical, discover, pick, select
@@ -34,6 +35,8 @@ class Wanted:
     offset: float | Literal["auto"] | None = None
     nodata: float | None = None
     frames: int = 1
+    dates_per_file: int = 1
+    dates: tuple[date, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,10 +105,11 @@ class SceneFile:
     def open_stored(self) -> Iterator[Scene]:
         """Open the first date with its numbers as stored; one file with just these bands is opened as it is."""
         first = self.sources[0]
-        if len(first.files) == 1 and [band.index for band in first.bands] == list(range(1, len(first.bands) + 1)):
+        if len(first.files) == 1:
             with open_file(first.files[0]) as scene:
-                yield scene
-            return
+                if [band.index for band in first.bands] == list(range(1, scene.count + 1)):
+                    yield scene
+                    return
         bands = [replace(band, scale=None, offset=None) for band in first.bands]
         with open_bands(str(self.path), bands, Grid(self.crs, self.transform, self.shape, self.gsd)) as reader:
             yield reader
@@ -135,8 +139,13 @@ def find_scenes(root: Path, patterns: Sequence[str], wanted: Wanted | None = Non
                 f"{source.path} does not say where it lies on Earth: it has no coordinate system",
                 fix="give it one, e.g. `gdal_edit.py -a_srs EPSG:32632 file.tif`, if its corners are right",
             )
-    alike = _alike(found, wanted)
-    scenes = [_describe(dates) for dates in in_series(alike, wanted.frames)]
+    if wanted.dates_per_file > 1:
+        stacks = [in_dates(source, wanted.dates_per_file, wanted.dates) for source in found]
+        alike = iter(_alike([source for dates in stacks for source in dates], wanted))
+        series = [tuple(next(alike) for _ in dates) for dates in stacks]
+    else:
+        series = in_series(_alike(found, wanted), wanted.frames)
+    scenes = [_describe(dates) for dates in series]
     for scene in scenes[1:]:
         _check_size(scenes[0], scene)
     return _on_grids(scenes)

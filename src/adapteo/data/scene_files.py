@@ -87,9 +87,11 @@ def select(source: Source, bands: Sequence[str], sensor: str | None = None) -> S
     names = [resolve(band, sensor or source.sensor) for band in bands]
     if source.kind == "file":
         if len(names) != len(source.bands):
+            dates, rest = divmod(len(source.bands), len(names))
+            stacked = f"; `dates_per_file: {dates}` if it stacks so many dates" if dates > 1 and not rest else ""
             raise DataError(
                 f"{source.path} has {len(source.bands)} bands, but `band_names` names {len(names)}",
-                fix="name all bands of the file in its order, in the dataset section",
+                fix=f"name all bands of the file in its order, in the dataset section{stacked}",
             )
         chosen = tuple(replace(band, name=name) for band, name in zip(source.bands, names, strict=True))
     else:

@@ -1,8 +1,8 @@
 """Your own scenes, with labels drawn in a GIS: windows are read from the scenes, no chips are cut."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -13,20 +13,20 @@ from adapteo._ignore import IGNORE
 from adapteo.bands import resolve_all
 from adapteo.contracts import Dataset, Sample
 from adapteo.data._images import Header, bands_of
-from adapteo.data._mask_labels import MaskLabels, are_masks, read_masks
-from adapteo.data._survey_balance import Balance, seen_shares, window_weights
+from adapteo.data._mask_labels import MaskLabels
+from adapteo.data._survey_balance import Balance, balance_note, window_weights
 from adapteo.data._survey_cells import Drawing, Drawn
 from adapteo.data._survey_chance import ByChance
+from adapteo.data._survey_labels import LabelsWanted, find_labels, label_notes
 from adapteo.data._survey_plan import Plan, Planner
-from adapteo.data._survey_scenes import SceneFile, Wanted, find_scenes, overview
+from adapteo.data._survey_reading import corrections, days_of, fingerprint_of, window_image
+from adapteo.data._survey_scenes import SceneFile, Wanted, find_scenes
+from adapteo.data._survey_sizes import check_frames, check_sizes
 from adapteo.data._survey_splits import SurveySplits
-from adapteo.data.radiometry import baseline_offset, check_auto_offset, check_range
+from adapteo.data.radiometry import baseline_offset, check_auto_offset
 from adapteo.data.raster import latlon_of_centre
-from adapteo.data.vector import Labels, read_labels
-from adapteo.errors import ConfigError, DataError, closest
-
-_MOST_OVERLAPS = 8
-"""Of windows along one side: 64 windows for each place; more takes hours and teaches nothing new."""
+from adapteo.data.vector import Labels
+from adapteo.errors import DataError, closest
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,10 @@ class Survey(Dataset):
         nodata: stored value that is missing, beside what the files say.
         frames: dates per sample. Scenes of one tile, of the same pixels, or of the same name apart from the date are
             one place; the most recent dates are taken, in order of time, on the pixels of the first.
+        dates_per_file: dates that one file stacks, all bands of the first date first; a sample then has all of them,
+            and `band_names` names the bands of one date.
+        dates: of such files, e.g. ``[2023-04-15, 2023-08-15]``, where neither their names (with one day for each date)
+            nor the names of their bands say it.
 
         chip: side of a window in pixels.
         stride: pixels from one training window to the next, a divisor of `chip`; null for no overlap.
@@ -88,6 +92,8 @@ class Survey(Dataset):
     offset: float | Literal["auto"] | None = None
     nodata: float | None = None
     frames: int = 1
+    dates_per_file: int = 1
+    dates: tuple[str, ...] = ()
 
     chip: int = 128
     stride: int | None = None
@@ -102,34 +108,19 @@ class Survey(Dataset):
         Raises:
             ConfigError: names the key.
         """
-        for key, value in (("chip", self.chip), ("frames", self.frames)):
-            if value < 1:
-                raise ConfigError(f"{key} is {value}", allowed=["1 or more"])
-        if self.stride is not None and (self.stride < 1 or self.chip % self.stride):
-            raise ConfigError(f"stride is {self.stride}, which does not divide chip ({self.chip})", fix="e.g. chip / 2")
-        if self.stride is not None and self.chip // self.stride > _MOST_OVERLAPS:
-            times = (self.chip // self.stride) ** 2
-            raise ConfigError(
-                f"stride is {self.stride} and chip {self.chip}: each place would be in {times:,} windows",
-                fix=f"set stride to {-(-self.chip // 2)} (half of chip), or leave it out",
-            )
-        for key, size in (("point_radius", self.point_radius), ("line_width", self.line_width)):
-            if size is not None and (size < 0 or (key == "line_width" and size == 0)):
-                raise ConfigError(f"{key} is {size:g}", allowed=["a positive number"])
+        check_sizes(self.chip, self.stride, self.point_radius, self.line_width)
+        check_frames(self.frames, self.dates_per_file, self.dates)
+        if self.dates_per_file > 1:
+            object.__setattr__(self, "frames", self.dates_per_file)
 
     # ------------------------------------------------------------------------------------- contract
 
     @cached_property
     def bands(self) -> tuple[str, ...]:
         """Canonical names of the scenes' bands, in order."""
-        first = next((scene for scene in self._scenes if any(scene.names)), self._scenes[0])
+        first = next((scene for scene in self.scenes_found if any(scene.names)), self.scenes_found[0])
         if self.band_names:
             bands = resolve_all(self.band_names, self.sensor)
-            if len(bands) != len(first.names):
-                raise DataError(
-                    f"{first.path} has {len(first.names)} bands, but `band_names` names {len(bands)}",
-                    fix="name all bands of the file in its order, in the dataset section",
-                )
         else:
             bands = bands_of(Header(len(first.names), first.names, None, None, False), first.path, 1, self.sensor)
         if self.offset == "auto":
@@ -149,27 +140,19 @@ class Survey(Dataset):
     @property
     def gsd(self) -> float:
         """Metres per pixel of the first scene."""
-        return self._scenes[0].gsd
+        return self.scenes_found[0].gsd
 
     @property
     def colours(self) -> Mapping[int, tuple[int, int, int]] | None:
         """Those of the masks, where they have one for each class."""
-        return self._labels.colours if isinstance(self._labels, MaskLabels) else None
+        return self.labels_read.colours if isinstance(self.labels_read, MaskLabels) else None
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What labels were left out or repaired, and how they were divided."""
-        read = self._labels
-        if isinstance(read, MaskLabels):
-            return *self._doubts, *read.notes, *self._plan.notes, *self._balance_notes
-        repaired = (f"{read.repaired} invalid geometries were repaired",) if read.repaired else ()
-        dropped = (f"left out: {'; '.join(read.dropped)}",) if read.dropped else ()
-        return (
-            *self._doubts,
-            *(f"{read.path.name}: {note}" for note in (*repaired, *dropped, *read.doubts)),
-            *self._plan.notes,
-            *self._balance_notes,
-        )
+        sources = (source for scene in self.scenes_found for source in scene.sources)
+        doubts = (f"{source.name}: {doubt}" for source in sources for doubt in source.doubts)
+        return *doubts, *label_notes(self.labels_read), *self.plan.notes, *self._balance_notes
 
     @property
     def holdouts(self) -> tuple[str, ...]:
@@ -178,7 +161,7 @@ class Survey(Dataset):
 
     def split(self, name: str) -> Sequence[str]:
         """Keys of one part, "scene/row_column" each."""
-        parts = self._plan.parts
+        parts = self.plan.parts
         keys = parts.get(name)
         if not keys:
             having = {part: len(found) for part, found in parts.items() if found}
@@ -191,38 +174,29 @@ class Survey(Dataset):
 
     def read(self, key: str, bands: Sequence[str] | None = None) -> Sample:
         """Read one window; see `Dataset.read`."""
-        window = self._plan.windows.get(key)
+        window = self.plan.windows.get(key)
         if window is None:
-            raise DataError(f"there is no window '{key}' in {self.root}{closest(key, self._plan.windows)}")
-        scene, chip = self._scenes[window.scene], self.chip
-        wanted = self._positions(bands)
-        top, left = max(window.row, 0), max(window.col, 0)
-        height = min(window.row + chip, scene.shape[0]) - top
-        width = min(window.col + chip, scene.shape[1]) - left
-        with scene.open(wanted) as file:
-            found = file.read(top, left, height, width).reshape(self.frames, len(wanted), height, width)
-        image = np.full((self.frames, len(wanted), chip, chip), np.nan, np.float32)
-        down, right = top - window.row, left - window.col
-        image[:, :, down : down + height, right : right + width] = found + self._corrections[window.scene]
+            raise DataError(f"there is no window '{key}' in {self.root}{closest(key, self.plan.windows)}")
+        scene, chip = self.scenes_found[window.scene], self.chip
+        image = window_image(scene, window, chip, self._positions(bands), self._corrections[window.scene])
         latlon = latlon_of_centre(scene.crs, scene.place(window.row, window.col), (chip, chip))
-        days = [(day.year, day.timetuple().tm_yday) if day else (np.nan, np.nan) for day in scene.dates]
         return Sample(
             key,
             image,
-            self._plan.labelling.target(window),
+            self.plan.labelling.target(window),
             window.group,
-            np.array(days, np.float32),
+            days_of(scene),
             np.array(latlon or (np.nan, np.nan), np.float32),
         )
 
     def group(self, key: str) -> str | None:
         """Scene or region that a window lies in."""
-        return self._plan.windows[key].group
+        return self.plan.windows[key].group
 
     @property
     def split_note(self) -> str | None:
         """What the test scores do not hold for: with splits by chance, and by date where places are seen again."""
-        return self._plan.warning
+        return self.plan.warning
 
     def by_chance(self) -> Dataset | None:
         """The same windows divided by chance; None where they are already."""
@@ -234,53 +208,53 @@ class Survey(Dataset):
         """How often each training window is to be seen; see the field `balance`."""
         if self.balance is None:
             return None
-        windows = [self._plan.windows[key] for key in keys]
+        windows = [self.plan.windows[key] for key in keys]
         return window_weights(self._counts(keys), [window.scene for window in windows], self.balance)
 
     def scaling(self, number: int) -> tuple[float, float]:
         """Scale and offset from the stored numbers of a scene, of its first date, to physical values."""
-        source = self._scenes[number].sources[0]
+        source = self.scenes_found[number].sources[0]
         return source.scale, source.offset + float(self._corrections[number][0, 0, 0, 0])
 
     def encoding(self, key: str) -> tuple[float, float]:
         """Scale and offset from the stored numbers of a window's scene to its physical values."""
-        return self.scaling(self._plan.windows[key].scene)
+        return self.scaling(self.plan.windows[key].scene)
 
     def radiometry(self, overview: np.ndarray) -> tuple[float, float]:
         """Those of the first scene; with ``offset: auto`` the offset is found in the new scene itself."""
-        source = self._scenes[0].sources[0]
+        source = self.scenes_found[0].sources[0]
         if self.offset == "auto":
             return source.scale, baseline_offset(overview * source.scale)
         return source.scale, source.offset
 
     def fingerprint(self) -> str:
         """Hash of every file's name, size and time, and of all that decides what `read` returns."""
-        digest = hashlib.blake2b(repr(self).encode(), digest_size=16)
-        read = self._labels
-        labels = read.paths if isinstance(read, MaskLabels) else (read.path,)
-        for address in (address for scene in self._scenes for address in scene.addresses):
-            digest.update(address.encode())
-        for path in (*(file for scene in self._scenes for file in scene.local_files), *labels):
-            stat = path.stat()
-            digest.update(f"{path.name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
-        return digest.hexdigest()
+        return fingerprint_of(repr(self), self.scenes_found, self.labels_read)
 
     # ---------------------------------------------------------------------------------- what is there
 
-    @property
+    @cached_property
     def scenes_found(self) -> tuple[SceneFile, ...]:
         """What is known of each scene before it is read."""
-        return self._scenes
+        days = tuple(map(date.fromisoformat, self.dates))
+        wanted = Wanted(
+            self.band_names, self.sensor, self.scale, self.offset, self.nodata, self.frames, self.dates_per_file, days
+        )
+        return find_scenes(self._folder, (self.scenes,) if isinstance(self.scenes, str) else self.scenes, wanted)
 
-    @property
+    @cached_property
     def labels_read(self) -> Labels | MaskLabels:
         """The labels as they were drawn, without what cannot be used."""
-        return self._labels
+        wanted = LabelsWanted(
+            self.labels, self.class_column, self.class_names, self.ignore_values, self.layer, self.labels_crs,
+            self._how.column, self._how.by == "region",
+        )  # fmt: skip
+        return find_labels(self._folder, wanted, self.scenes_found)
 
-    @property
+    @cached_property
     def plan(self) -> Plan:
         """Which windows are samples, of which part, and what their labels are."""
-        return self._plan
+        return Planner(self.scenes_found, self._drawing, self._how, self.chip, self.stride or self.chip).plan()
 
     @property
     def _how(self) -> SurveySplits:
@@ -291,54 +265,13 @@ class Survey(Dataset):
         return Path(self.root).expanduser()
 
     @cached_property
-    def _scenes(self) -> tuple[SceneFile, ...]:
-        wanted = Wanted(self.band_names, self.sensor, self.scale, self.offset, self.nodata, self.frames)
-        return find_scenes(self._folder, (self.scenes,) if isinstance(self.scenes, str) else self.scenes, wanted)
-
-    @cached_property
-    def _labels(self) -> Labels | MaskLabels:
-        names = self.class_names
-        if are_masks(self._folder, self.labels):
-            if self._how.by == "region":
-                raise ConfigError(
-                    "splits.by is 'region', but masks have no column with the region",
-                    allowed=["block", "scene", "date", "random"],
-                    fix="divide by scene, and name the scenes of each part",
-                )
-            return read_masks(self._folder, self.labels, self._scenes, names, self.ignore_values)
-        if not isinstance(self.labels, str):
-            raise ConfigError(f"labels is {list(self.labels)}", allowed=["one vector file", "several masks"])
-        if not self.class_column:
-            raise ConfigError(
-                "class_column is missing", fix=f"name the column of {self.labels} with the class in the dataset section"
-            )
-        return read_labels(
-            self._folder / self.labels,
-            self.class_column,
-            layer=self.layer,
-            classes={key: names[key] for key in names} if isinstance(names, Mapping) else names or None,
-            columns=(self._how.column,) if self._how.column else (),
-            crs=self.labels_crs,
-        )
-
-    @cached_property
     def _drawing(self) -> Drawn:
-        read = self._labels
+        read = self.labels_read
         return read if isinstance(read, MaskLabels) else Drawing(read, self.point_radius, self.line_width)
-
-    @cached_property
-    def _plan(self) -> Plan:
-        return Planner(self._scenes, self._drawing, self._how, self.chip, self.stride or self.chip).plan()
-
-    @property
-    def _doubts(self) -> tuple[str, ...]:
-        """What products leave open."""
-        sources = (source for scene in self._scenes for source in scene.sources)
-        return tuple(f"{source.name}: {doubt}" for source in sources for doubt in source.doubts)
 
     def _counts(self, keys: Sequence[str]) -> np.ndarray:
         """Labelled pixels by window and class."""
-        targets = (self._plan.labelling.target(self._plan.windows[key]) for key in keys)
+        targets = (self.plan.labelling.target(self.plan.windows[key]) for key in keys)
         return np.stack([np.bincount(t[t != IGNORE], minlength=len(self.classes)) for t in targets])
 
     @cached_property
@@ -347,26 +280,13 @@ class Survey(Dataset):
         if self.balance is None:
             return ()
         keys = self.split("train")
-        counts, weights = self._counts(keys), self.weights(keys)
+        weights = self.weights(keys)
         assert weights is not None, "there is a balance"
-        before, after = seen_shares(counts, np.ones(len(keys))), seen_shares(counts, weights)
-        told = (f"{n} {b:.1%} ({a:.1%})" for n, a, b in zip(self.classes, before, after, strict=True))
-        return (f"balance: {self.balance}: share of the labels seen in training (without): {', '.join(told)}",)
+        return (balance_note(self.balance, self.classes, self._counts(keys), weights),)
 
     @cached_property
     def _corrections(self) -> tuple[np.ndarray, ...]:
-        """What is to be added to each scene, by date ``(t, 1, 1, 1)``; its scale is checked on the way."""
-        out = []
-        for scene in self._scenes:
-            with scene.open() as file:
-                dates = np.split(overview(file, range(1, file.count + 1)), self.frames)
-            added = []
-            for pieces, source in zip(dates, scene.sources, strict=True):
-                looked_at = self.offset == "auto" and not (source.product and source.kind != "stac")
-                added.append(baseline_offset(pieces) if looked_at else 0.0)
-                check_range(pieces + added[-1], self.bands, source.scale, source.path)
-            out.append(np.array(added, np.float32).reshape(-1, 1, 1, 1))
-        return tuple(out)
+        return corrections(self.scenes_found, self.offset, self.bands)
 
     def _positions(self, bands: Sequence[str] | None) -> list[int]:
         if bands is None:

@@ -117,9 +117,11 @@ def _given(first: Found, given: Sequence[str], sensor: str | None) -> Bands:
         fix = f"add --sensor, one of {', '.join(SENSORS)}" if "differs" in error.problem else "correct --bands"
         raise ConfigError(f"--bands: {error.problem}", allowed=error.allowed, fix=fix) from error
     if len(names) != count:
+        dates, rest = divmod(count, len(names))
+        stacked = f"; if it stacks {dates} dates, add --dates-per-file {dates}" if dates > 1 and not rest else ""
         raise ConfigError(
             f"--bands names {len(names)} bands, but {first.scene.path} has {count}",
-            fix="name all bands of the file, in its order",
+            fix=f"name all bands of the file, in its order{stacked}",
         )
     return Bands(names, sensor, names, False, "--bands")
 
@@ -189,9 +191,10 @@ def _question(first: Found) -> ConfigError:
     valid = [band[~np.isnan(band)] for band in first.values]
     medians = [float(np.median(band)) if band.size else float("nan") for band in valid]
     usual = ("vv", "vh") if count == 2 and max(medians) < 0 else _BY_COUNT.get(count, ("blue", "green", "red", "…"))
+    of_each = " of each date" if len(first.scene.sources) > 1 else ""
     shown = ", ".join(f"{median:.4g}" for median in medians[:13])
     return ConfigError(
-        f"{first.scene.path} has {count} bands and does not say which{said}; medians: {shown}",
+        f"{first.scene.path} has {count} bands{of_each} and does not say which{said}; medians: {shown}",
         allowed=[band.name for band in BANDS],
         fix=f"name all {count} in the file's order, e.g. --bands {','.join(usual)}   (names like B5: and --sensor)",
     )

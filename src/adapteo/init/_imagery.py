@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
 
 from adapteo.data._source import Source
 from adapteo.data._survey_scenes import SceneFile, Wanted, find_scenes, overview
+from adapteo.init._dates import Dates
 
 _NAMES = ("wavelength", "central_wavelength_um", "central_wavelength", "centralwavelength", "wavelength_um")
 
@@ -43,13 +45,16 @@ class Found:
         return all(band.scale is not None for band in self.source.bands)
 
 
-def look_at(root: Path, patterns: Sequence[str], frames: int = 1) -> tuple[Found, ...]:
-    """Find the scenes and look at them.
+def look_at(root: Path, patterns: Sequence[str], dates: Dates | None = None) -> tuple[Found, ...]:
+    """Find the scenes and look at them; of several dates, at the first.
 
     Raises:
         DataError: as `find_scenes`.
     """
-    return tuple(_look(scene) for scene in find_scenes(root, patterns, Wanted(frames=frames)))
+    dates = dates or Dates()
+    days = tuple(map(date.fromisoformat, dates.days))
+    wanted = Wanted(frames=dates.frames, dates_per_file=dates.per_file, dates=days)
+    return tuple(_look(scene) for scene in find_scenes(root, patterns, wanted))
 
 
 def _look(scene: SceneFile) -> Found:
@@ -57,8 +62,10 @@ def _look(scene: SceneFile) -> Found:
         indexes = range(1, file.count + 1)
         raster = file.file
         tags = {**raster.tags(), **raster.tags(ns="IMAGERY")}
-        own = raster.count == file.count  # else every band has a file of its own
-        bands = [{**raster.tags(i), **raster.tags(i, ns="IMAGERY")} if own else {} for i in indexes]
+        first = scene.sources[0]
+        own = len(first.files) == 1  # else every band has a file of its own
+        numbers = [band.index for band in first.bands] if own else []
+        bands = [{**raster.tags(i), **raster.tags(i, ns="IMAGERY")} for i in numbers] or [{} for _ in indexes]
         return Found(
             scene,
             str(raster.dtypes[0]),

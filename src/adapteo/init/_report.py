@@ -1,6 +1,7 @@
 """What ``adapteo init`` tells: what it found, what it chose and why, and what to do next."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from datetime import date
 
 from rich.console import Console, Group, RenderableType
 from rich.markup import escape
@@ -48,14 +49,24 @@ def _cells(found: Found, nodata: float | None) -> tuple[str, ...]:
         f"{scene.gsd:.4g} m",
         f"{scene.shape[1]} x {scene.shape[0]}",
         crs_name(scene.crs),
-        scene.date.isoformat() if scene.date else "not known",
+        _days(scene.dates),
         found.dtype,
         ", ".join(dict.fromkeys(missing)) or "none",
     )
 
 
+def _days(dates: Sequence[date | None]) -> str:
+    """The day, or the first and the last one."""
+    ends = dict.fromkeys(day.isoformat() for day in (dates[0], dates[-1]) if day)
+    return " … ".join(ends) or "not known"
+
+
 def _below(started: Started) -> Iterator[str]:
-    bands, values = started.bands, started.values
+    bands, values, dates = started.bands, started.values, started.dates
+    if dates.per_file > 1:
+        days = (day.isoformat() if day else "days not known" for day in started.scenes[0].scene.dates)
+        told = f"{dates.per_file} in each file, one after the other: {', '.join(dict.fromkeys(days))}"
+        yield f"  dates: {told} [dim]({escape(dates.why)})[/]"
     sensor = f" of {bands.sensor}" if bands.sensor else ""
     yield f"  bands{sensor}: {', '.join(bands.names)} [dim]({escape(bands.why)})[/]"
     why = values.why.get("scale", "no optical bands")
