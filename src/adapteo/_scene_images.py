@@ -11,6 +11,7 @@ import numpy as np
 
 from adapteo.bands import SENSORS, resolve
 from adapteo.data._layout import Grid
+from adapteo.data._stacked import stack_of
 from adapteo.data.mosaic import on_grid
 from adapteo.data.raster import Scene, open_scene
 from adapteo.data.scene_files import open_images
@@ -82,7 +83,7 @@ def match_bands(
     per_date, rest = divmod(scene.count, frames)
     if rest:
         raise DataError(f"{scene.path} has {scene.count} bands, which is not {frames} dates of equally many")
-    names = scene.descriptions[:per_date]
+    names = _of_one_date(scene, frames)
     meanings = [m for key in ((sensor,) if sensor else SENSORS) if (m := _meanings(names, key))]
     most = max(map(len, meanings), default=0)
     found = {tuple(m[w] for w in wanted) for m in meanings if len(m) == most and all(w in m for w in wanted)}
@@ -105,8 +106,14 @@ def match_bands(
 
 def taken_in_order(scene: Banded, sensor: str | None = None, frames: int = 1) -> bool:
     """Whether a file does not say which bands it has, so that `match_bands` takes them in the dataset's order."""
-    names = scene.descriptions[: scene.count // frames]
+    names = _of_one_date(scene, frames)
     return not any(_meanings(names, key) for key in ((sensor,) if sensor else SENSORS))
+
+
+def _of_one_date(scene: Banded, frames: int) -> tuple[str | None, ...]:
+    """Names of the bands of a date, without what tells the dates apart."""
+    stack = stack_of(scene.descriptions, str(scene.path)) if frames > 1 else None
+    return stack[1] if stack and stack[0] == frames else scene.descriptions[: scene.count // frames]
 
 
 def _meanings(names: Sequence[str | None], sensor: str) -> dict[str, int]:

@@ -1,7 +1,8 @@
 """What a trained model takes of a scene: its bands, what their numbers mean, dates and place."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +14,7 @@ from adapteo._scene_values import check_values, overview
 from adapteo.assembly import Imagery
 from adapteo.bands import SENSORS, resolve_all
 from adapteo.config import Run
+from adapteo.data._stacked import stacked_days
 from adapteo.data.raster import Scene
 from adapteo.data.scene_files import Assembled
 from adapteo.errors import ConfigError, DataError, closest
@@ -120,7 +122,9 @@ def _matched(fitted: Fitted, scene: Scene, sensor: str | None) -> tuple[int, ...
 def place_and_dates(scene: Scene, frames: int) -> tuple[np.ndarray | None, np.ndarray | None]:
     """Location of a scene, and the date of each frame, where its files tell them."""
     latlon = None if scene.latlon is None else np.array(scene.latlon, np.float32)
-    days = scene.dates if isinstance(scene, Assembled) else (scene.date,)
+    days: Sequence[date | None] = scene.dates if isinstance(scene, Assembled) else (scene.date,)
+    if frames > 1 and len(days) == 1:  # one file with all of them
+        days = stacked_days(scene.path.stem, scene.descriptions, frames)
     known = [day for day in days if day is not None]
     if len(known) != frames:
         return latlon, None

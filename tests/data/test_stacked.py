@@ -9,10 +9,12 @@ import pytest
 import shapely
 
 from adapteo import config
+from adapteo._scene_images import match_bands, taken_in_order
+from adapteo._taken import place_and_dates
 from adapteo.data._stacked import stack_of, stacked_days
 from adapteo.data._survey_splits import SurveySplits
 from adapteo.data.folder import Folder
-from adapteo.data.raster import Raster, read_raster, write_image
+from adapteo.data.raster import Raster, open_scene, read_raster, write_image
 from adapteo.data.survey import Survey
 from adapteo.errors import ConfigError, DataError
 
@@ -179,3 +181,21 @@ def test_in_a_configuration(made, tmp_path):
     saved = tmp_path / "saved.yaml"
     saved.write_text(config.dump(run), encoding="utf-8")
     assert config.load(saved).dataset == run.dataset
+
+
+def test_a_map_finds_bands_and_days_of_such_a_file(tmp_path):
+    """The bands by their names, whatever numbers or days stand before them; and each date's day."""
+    path = tmp_path / "a.tif"
+    stack(path, [f"{day}_{name}" for day in ("20230415", "20230815") for name in ("B4", "B3", "B2")])
+    with open_scene(path) as scene:
+        assert match_bands(scene, RGB, "sentinel2", frames=2) == (3, 2, 1)
+        assert not taken_in_order(scene, "sentinel2", 2)
+        np.testing.assert_array_equal(place_and_dates(scene, 2)[1], [[2023, 105], [2023, 227]])
+    stack(path, [name for name in RGB for _ in range(2)])
+    with open_scene(path) as scene, pytest.raises(DataError, match="all 2 dates of blue first"):
+        match_bands(scene, RGB, frames=2)
+    path = path.rename(tmp_path / "b_20230415_20230815.tif")
+    stack(path, (None,) * 6)
+    with open_scene(path) as scene:
+        np.testing.assert_array_equal(place_and_dates(scene, 2)[1], [[2023, 105], [2023, 227]])
+        assert place_and_dates(scene, 3)[1] is None
