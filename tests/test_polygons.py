@@ -86,11 +86,13 @@ def test_drawn_again_they_are_the_map(tmp_path, seed, height, width, classes, co
 
 
 @pytest.mark.parametrize("simplify", [0.0, pytest.param(1.0, marks=simplifies)])
-def test_result_does_not_depend_on_strips(tmp_path, monkeypatch, simplify):
+def test_result_does_not_depend_on_strips_and_batches(tmp_path, monkeypatch, simplify):
     path = write_map(tmp_path / "map.tif", random_map(1, 60, 40))
     options = {"minimum_area": 0.03, "simplify": simplify}
     whole, table = read(polygons(path, tmp_path / "whole.gpkg", **options))
     monkeypatch.setattr("adapteo.data.class_map._PIXELS", 7 * 40)
+    monkeypatch.setattr("adapteo.data._outlines._BATCH", 50)
+    monkeypatch.setattr("adapteo.polygons._CHUNK", 9)
     parts, again = read(polygons(path, tmp_path / "parts.gpkg", **options))
     assert shapely.to_wkb(whole).tolist() == shapely.to_wkb(parts).tolist()
     assert table.drop(columns="geometry").equals(again.drop(columns="geometry"))

@@ -3,7 +3,8 @@
 polygons("map.tif", "map.gpkg", minimum_area=0.5, simplify=1.0)
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ import shapely
 
 from adapteo.data.class_map import ClassMap, check_codes
 from adapteo.data.patches import find, sieve
-from adapteo.data.vector import Style, write_polygons
+from adapteo.data.vector import Batch, Style, write_batches
 from adapteo.errors import ConfigError, DataError
 
 __all__ = ["polygons", "polygons_of"]
 _HECTARE = 10_000.0  # square metres
+_CHUNK = 10_000  # patches that are written at a time when all were simplified together
 
 
 def polygons(
@@ -30,9 +32,10 @@ def polygons(
     """Write the patches of a class map as a GeoPackage with the columns code, class and area_ha.
 
     What has no class (nodata) becomes no polygon, and polygons neither overlap nor leave gaps, simplified or not.
-    The map is read in strips of two million pixels. In memory are the polygons, several times: 5.5 GB at the most for
-    a map of 20,000 x 20,000 pixels that has 120,000 of them with 50 million corners, 0.7 GB before they are drawn. With
-    `simplify` all corners of pixels on the borders come on top.
+    The map is read in strips of two million pixels. Polygons are drawn and written some at a time, so that what is in
+    memory is a few numbers for each patch, half a million sides of polygons, and the largest polygon. With `simplify`
+    all polygons are in memory, with all corners of pixels on their borders, because which corners go depends on what
+    is near them.
 
     Args:
         map_file: GeoTIFF with one band of class codes; the names of classes are its tags ``CLASS_0`` …, colours its
@@ -72,24 +75,31 @@ def polygons(
     codes = np.unique(found.codes[found.codes >= 0]).tolist()
     names = {code: given.legend.names.get(code, str(code)) for code in {*codes, *given.legend.names}}
     left_out = check_codes(leave_out, names, given.path)
-    parts, owner = given.outlines(found)
-    if simplify:
-        parts = _simplified(parts, simplify)
-    kept = ~np.isin(found.codes[owner], list(left_out))
-    patches, index = np.unique(owner[kept], return_inverse=True)
-    geometry = shapely.multipolygons(_placed(parts[kept], given.legend.transform), indices=index)
-    code = found.codes[patches]
-    area = found.sizes[patches] * given.weight_unit
-    attributes = {
-        "code": code.astype(np.int32),
-        "class": np.array([names[c] for c in code.tolist()], object),
-        "area_px" if given.areas is None else "area_ha": area if given.areas is None else area / _HECTARE,
-    }
+    drawn = ~np.isin(found.codes, list(left_out))
+    unit = "area_px" if given.areas is None else "area_ha"
+    area = found.sizes * given.weight_unit / (1.0 if given.areas is None else _HECTARE)
+
+    def finished(outlines: Iterator[tuple[np.ndarray, np.ndarray]]) -> Iterator[Batch]:
+        for parts, owner in outlines:
+            patches, index = np.unique(owner, return_inverse=True)
+            code = found.codes[patches]
+            attributes = {
+                "code": code.astype(np.int32),
+                "class": np.array([names[c] for c in code.tolist()], object),
+                unit: area[patches],
+            }
+            parts = _placed(parts, given.legend.transform)
+            whole = [shapely.multipolygons(parts, indices=index)]
+            del parts  # one polygon may be most of a map: it is here once at a time
+            yield whole.pop(), attributes
+
     colours: dict[str | int, tuple[int, int, int]] = {
         names[c]: rgb for c, rgb in given.legend.colours.items() if c in names and c not in left_out
     }
     style = Style("class", colours) if colours else None
-    write_polygons(out, geometry, attributes, given.legend.crs, Path(out).stem, style)
+    outlines = _simplified(given.outlines(found), simplify, drawn) if simplify else given.outlines(found, drawn)
+    none = (np.empty(0, object), np.empty(0, np.int64))  # a map of nothing has a layer and its columns, too
+    write_batches(out, finished(chain([none], outlines)), given.legend.crs, Path(out).stem, style)
     return Path(out)
 
 
@@ -118,11 +128,13 @@ def polygons_of(
     )
 
 
-def _simplified(parts: np.ndarray, tolerance: float) -> np.ndarray:
-    """Simplify polygons in pixel coordinates together; borders stay shared.
+def _simplified(
+    outlines: Iterator[tuple[np.ndarray, np.ndarray]], tolerance: float, drawn: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Simplify polygons in pixel coordinates, all together: borders stay shared, also with what is not drawn.
 
-    GDAL leaves corners out where the border of one polygon goes straight on and two others meet on its other side, so
-    all corners of pixels are put in first: then both sides have the same ones.
+    Corners are left out where the border of one polygon goes straight on and two others meet on its other side, so all
+    corners of pixels are put in first: then both sides have the same ones.
     """
     try:
         from shapely import coverage_simplify
@@ -130,8 +142,19 @@ def _simplified(parts: np.ndarray, tolerance: float) -> np.ndarray:
         raise ConfigError(
             "simplified polygons need shapely 2.1 or newer", fix="pip install 'shapely>=2.1', or leave `simplify` out"
         ) from error
-    dense = shapely.transform(shapely.segmentize(parts, 1.0), np.rint)
-    return np.asarray(coverage_simplify(dense, tolerance), object)
+    dense, owners = [np.empty(0, object)], [np.empty(0, np.int64)]
+    for parts, of in outlines:
+        dense.append(shapely.transform(shapely.segmentize(parts, 1.0), np.rint))
+        owners.append(of)
+    whole, owner = np.concatenate(dense), np.concatenate(owners)
+    dense.clear()
+    simple = np.asarray(coverage_simplify(whole, tolerance), object)
+    del whole
+    kept = drawn[owner]
+    simple, owner = simple[kept], owner[kept]
+    cuts = np.flatnonzero(np.diff(owner // _CHUNK, prepend=-1, append=-1))  # between patches
+    for first, last in pairwise(cuts.tolist()):
+        yield simple[first:last], owner[first:last]
 
 
 def _placed(parts: np.ndarray, transform: tuple[float, ...] | None) -> np.ndarray:

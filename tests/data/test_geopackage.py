@@ -11,7 +11,7 @@ import shapely
 from shapely import MultiPolygon, box
 
 from adapteo.data._geopackage import _finish
-from adapteo.data.vector import Style, layers, read_labels, write_polygons
+from adapteo.data.vector import Style, layers, read_labels, write_batches, write_polygons
 from adapteo.errors import DataError
 
 STYLE = Style("class", {"wood & <brush>": (0, 110, 20), "Größe": (10, 0, 255)})
@@ -77,6 +77,28 @@ def test_a_map_without_a_place_and_without_polygons(tmp_path):
     write_polygons(tmp_path / "b.gpkg", [], {"class": []}, "EPSG:4326", "map", STYLE)
     with pytest.raises(DataError, match="is empty"):
         read_labels(tmp_path / "b.gpkg", "class")
+
+
+def test_batches_become_one_layer(tmp_path):
+    whole, shapes = written(tmp_path)
+    columns = {"class": ["wood & <brush>", "Größe"], "code": np.array([0, 1]), "hectares": [1.0, 0.005]}
+    parts = [(shapes[i : i + 1], {name: values[i : i + 1] for name, values in columns.items()}) for i in range(2)]
+    path = tmp_path / "parts.gpkg"
+    write_batches(path, iter(parts), "EPSG:32633", "the map", STYLE)
+    one, other = (geopandas.read_file(file, layer="the map") for file in (whole, path))
+    assert one.equals(other)
+    box_of_first = shapes[0].bounds
+    assert len(geopandas.read_file(path, layer="the map", bbox=box_of_first)) == 1, "the index knows all batches"
+
+    def breaks():
+        yield parts[0]
+        raise DataError("the map is damaged")
+
+    before = path.read_bytes()
+    with pytest.raises(DataError, match="damaged"):
+        write_batches(path, breaks(), "EPSG:32633", "the map", STYLE)
+    assert path.read_bytes() == before
+    assert {file.name for file in tmp_path.iterdir()} == {path.name, whole.name}
 
 
 def test_what_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ since 3.20 (``Option``) and before (``prop``).
 import errno
 import shutil
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,10 @@ CREATE TABLE layer_styles (
 """
 
 
+Batch = tuple[Sequence[shapely.Geometry] | np.ndarray, Mapping[str, Sequence[object] | np.ndarray]]
+"""Geometries, and values by column, one for each of them."""
+
+
 @dataclass(frozen=True)
 class Style:
     """How polygons are drawn.
@@ -53,48 +57,74 @@ def write_polygons(
     layer: str,
     style: Style | None = None,
 ) -> None:
+    """Write a GeoPackage at once; see `write_batches`."""
+    write_batches(path, [(geometries, attributes)], crs, layer, style)
+
+
+def write_batches(
+    path: str | Path, batches: Iterable[Batch], crs: str | None, layer: str, style: Style | None = None
+) -> None:
     """Write a GeoPackage; the file appears, complete, when all is written, and replaces one of the same name.
 
     Args:
         path: a name that ends in ``.gpkg``.
-        geometries: Polygon or MultiPolygon; stored as MultiPolygon.
-        attributes: values by column, one for each geometry.
+        batches: one or more: Polygons or MultiPolygons, stored as MultiPolygons, and values by column, one for each
+            geometry; columns are the same in all.
         crs: WKT or an authority's code; None when the map has no place.
         layer: name of the layer.
         style: colours; it becomes the style that QGIS opens the layer with.
 
     Raises:
         DataError: not the name of a GeoPackage, a folder that cannot be written, a full disk.
-        ValueError: a column that is not as long as ``geometries``, or a style of a column that is not written.
+        ValueError: a column that is not as long as the geometries, or a style of a column that is not written.
     """
-    import pyogrio.raw
     from pyogrio.errors import DataLayerError, DataSourceError
 
     path = Path(path)
     if path.suffix.lower() != ".gpkg":
         raise DataError(f"polygons are written as GeoPackage, '{path.name}' is not named like one",
                         fix=f"write {path.stem}.gpkg")  # fmt: skip
-    if style is not None and style.column not in attributes:
-        raise ValueError(f"the style is of column '{style.column}', which is not written")
-    values = [np.asarray(column) for column in attributes.values()]
-    if any(len(column) != len(geometries) for column in values):
-        raise ValueError("attributes are not as long as geometries")
-    values = [column.astype(object) if column.dtype.kind == "U" else column for column in values]
     with replacing(path) as temporary:
         scratch = temporary.with_suffix(".gpkg")  # GDAL wants this ending
         try:
-            pyogrio.raw.write(
-                scratch, shapely.to_wkb(np.asarray(geometries, object)), values, list(attributes), driver="GPKG",
-                layer=layer, geometry_type="MultiPolygon", promote_to_multi=True, crs=crs or _NOWHERE,
-                layer_options={"GEOMETRY_NAME": _GEOMETRY}, dataset_options={"VERSION": "1.2"},
-            )  # fmt: skip
-            _finish(scratch, layer, len(geometries), style)
+            count = 0
+            for geometries, attributes in batches:
+                count += len(geometries)
+                written = shapely.to_wkb(np.asarray(geometries, object))
+                del geometries  # one polygon may be most of a map
+                _write(scratch, written, attributes, crs, layer, style)
+            _finish(scratch, layer, count, style)
             scratch.replace(temporary)
         except (DataSourceError, DataLayerError, sqlite3.Error) as error:
             raise _unwritable(path, error) from error
         finally:
             for ending in ("", "-journal", "-wal", "-shm"):
                 scratch.with_name(scratch.name + ending).unlink(missing_ok=True)
+
+
+def _write(
+    path: Path,
+    geometries: np.ndarray,
+    attributes: Mapping[str, Sequence[object] | np.ndarray],
+    crs: str | None,
+    layer: str,
+    style: Style | None,
+) -> None:
+    """Write a batch of WKB to a new file, or add it to one."""
+    import pyogrio.raw
+
+    if style is not None and style.column not in attributes:
+        raise ValueError(f"the style is of column '{style.column}', which is not written")
+    values = [np.asarray(column) for column in attributes.values()]
+    if any(len(column) != len(geometries) for column in values):
+        raise ValueError("attributes are not as long as geometries")
+    values = [column.astype(object) if column.dtype.kind == "U" else column for column in values]
+    made = {"layer_options": {"GEOMETRY_NAME": _GEOMETRY}, "dataset_options": {"VERSION": "1.2"}}
+    more = {"append": True} if path.exists() else made
+    pyogrio.raw.write(
+        path, geometries, values, list(attributes), driver="GPKG", layer=layer,
+        geometry_type="MultiPolygon", promote_to_multi=True, crs=crs or _NOWHERE, **more,
+    )  # fmt: skip
 
 
 def _finish(path: Path, layer: str, count: int, style: Style | None) -> None:

@@ -1,4 +1,4 @@
-"""The part of GDAL in turning a class map into polygons: reading strips, writing numbers, drawing outlines."""
+"""The part of GDAL in turning a class map into polygons: reading what it says of itself, and its strips."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -8,16 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-import shapely
 from rasterio.enums import MaskFlags
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
-from rasterio.features import shapes
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
 from adapteo.errors import DataError
-
-_BATCH = 10_000  # outlines that become geometries at a time: GDAL's are Python tuples, ten times as large
 
 
 @dataclass(frozen=True)
@@ -85,48 +81,6 @@ def read_strips(path: Path, rows: int) -> Iterator[np.ndarray]:
             yield np.where(missing, -1, values.astype(np.int32))
 
 
-def write_numbers(path: Path, strips: Iterator[np.ndarray], shape: tuple[int, int]) -> None:
-    """Write strips ``(h, width)`` of whole numbers to a file that `outlines` reads.
-
-    Raises:
-        DataError: the disk is full.
-    """
-    options = {"driver": "GTiff", "dtype": "int32", "count": 1, "height": shape[0], "width": shape[1]}
-    pack = {"compress": "deflate", "zlevel": 1, "predictor": 2, "bigtiff": "if_safer"}
-    with _quiet(path), rasterio.open(path, "w", **options, **pack) as file:
-        top = 0
-        for strip in strips:
-            file.write(strip.astype(np.int32), 1, window=Window(0, top, shape[1], len(strip)))
-            top += len(strip)
-
-
-def outlines(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Polygons around equal numbers, in pixel coordinates, and their numbers; ordered by them, without those below 0.
-
-    GDAL goes through the file line by line; in memory are the outlines. Pixels that touch only at a corner are apart:
-    together they would be a polygon that touches itself, which is invalid.
-    """
-    parts, numbers = [np.empty(0, object)], [np.empty(0, np.int64)]
-    with _open(path) as file:
-        geometries: list[shapely.Polygon] = []
-        values: list[int] = []
-        for outline, value in shapes(rasterio.band(file, 1), connectivity=4):
-            if value >= 0:
-                shell, *holes = outline["coordinates"]
-                geometries.append(shapely.Polygon(shell, holes))
-                values.append(int(value))
-            if len(values) == _BATCH:
-                parts.append(np.array(geometries, object))
-                numbers.append(np.array(values, np.int64))
-                geometries, values = [], []
-        parts.append(np.array(geometries, object))
-        numbers.append(np.array(values, np.int64))
-    found, number = np.concatenate(parts), np.concatenate(numbers)
-    left, top = shapely.bounds(found).reshape(-1, 4)[:, :2].T
-    order = np.lexsort((left, top, number))
-    return found[order], number[order]
-
-
 @contextmanager
 def _open(path: Path) -> Iterator[DatasetReader]:
     with _quiet(path), rasterio.open(path) as file:
@@ -144,4 +98,4 @@ def _quiet(path: Path) -> Iterator[None]:
         if not path.exists():
             raise DataError(f"there is no file {path}", fix="check the path") from error
         reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"cannot read or write {path}: {reason}", fix="is it a complete GeoTIFF?") from error
+        raise DataError(f"cannot read {path}: {reason}", fix="is it a complete GeoTIFF?") from error

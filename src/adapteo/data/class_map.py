@@ -1,6 +1,5 @@
 """A class map on disk: its legend, its pixels strip by strip, the size of its pixels on the ground. No torch."""
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
+from adapteo.data._outlines import draw
 from adapteo.data._pixel_area import Areas, pixel_areas
-from adapteo.data._polygonise import Legend, outlines, read_legend, read_strips, write_numbers
-from adapteo.data.patches import Patches
+from adapteo.data._polygonise import Legend, read_legend, read_strips
+from adapteo.data.patches import Patches, find
 from adapteo.errors import DataError
 
 _PIXELS = 2**21
@@ -91,17 +91,32 @@ class ClassMap:
                 units[code] = units.get(code, 0) + total
         return {code: (pixels[code], units[code] * self.weight_unit) for code in sorted(pixels)}
 
-    def outlines(self, patches: Patches) -> tuple[np.ndarray, np.ndarray]:
+    def outlines(self, patches: Patches, drawn: np.ndarray | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Polygons around the patches in pixel coordinates (x = column, y = row of corners), and their patches.
 
-        A patch whose pixels touch at corners has several; what is missing has none. In the order of the patches.
+        They come some at a time, in the order of the patches. A patch whose pixels touch at corners has several, all of
+        them together; what is missing has none.
+
+        Args:
+            patches: of this map.
+            drawn: ``(n,)`` bool, which patches; None for all.
         """
-        with tempfile.TemporaryDirectory(prefix="adapteo-") as folder:
-            numbers = Path(folder) / "patches.tif"
-            missing = patches.codes < 0
-            strips = (np.where(missing[strip], -1, strip) for strip in patches.number(self.strips))
-            write_numbers(numbers, strips, self.legend.shape)
-            return outlines(numbers)
+        wanted = patches.codes >= 0 if drawn is None else drawn & (patches.codes >= 0)
+
+        def numbered() -> Iterator[np.ndarray]:
+            for strip in patches.number(self.strips):
+                yield np.where(wanted[strip], strip, -1)
+
+        if patches.connectivity == 4:
+            yield from draw(numbered(), np.arange(len(patches.codes)))
+            return
+        parts = find(numbered, 4)
+        order = np.argsort(parts.codes, kind="stable")
+        position = np.empty(len(order), np.int64)
+        position[order] = np.arange(len(order))
+        hidden = int(np.searchsorted(parts.codes[order], 0))  # parts of what is not drawn come first
+        strips = (position[strip] - hidden for strip in parts.number(numbered))
+        yield from draw((np.maximum(strip, -1) for strip in strips), parts.codes[order][hidden:])
 
 
 def check_codes(wanted: Sequence[str], names: dict[int, str], path: Path) -> set[int]:

@@ -13,14 +13,17 @@ import numpy as np
 import shapely
 
 from adapteo.data._class_column import encode
-from adapteo.data._geopackage import Style, write_polygons
+from adapteo.data._geopackage import Batch, Style, write_batches, write_polygons
 from adapteo.data._projection import WGS84, crs_name, is_geographic, parse_crs, reproject, same_crs, widen
 from adapteo.data._shapes import clean, in_order, kinds
 from adapteo.data._tables import layers as _layers
 from adapteo.data._tables import read_table, write_parquet
 from adapteo.errors import DataError
 
-__all__ = ["Bounds", "Labels", "Style", "layers", "list_columns", "read_labels", "write_footprints", "write_polygons"]
+__all__ = [
+    "Batch", "Bounds", "Labels", "Style", "layers", "list_columns", "read_labels", "write_batches", "write_footprints",
+    "write_polygons",
+]  # fmt: skip
 
 Bounds = tuple[float, float, float, float]
 """Left, bottom, right, top."""
