@@ -2,11 +2,13 @@
 
 96 deflate-compressed chips of 6 bands, 224 x 224 pixels, int16, with masks, as HLS or Sentinel-2 sets have them. The
 model is the smallest Prithvi (2.0-tiny-TL, random weights) with LoRA and a linear decoder: the quickest step, hence the
-hardest case. "read each time" switches the memory for decoded samples off.
+hardest case. Each epoch after the first counts. "read each time" switches the memory for decoded samples off.
 """
 
+import argparse
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +21,18 @@ from adapteo.contracts import adapt
 from adapteo.data.loader import Loader, Reading
 from adapteo.data.raster import Raster, read_raster, write_image
 from adapteo.model import frozen_in_eval
+from benchmarks._counting import in_turns
+from benchmarks._rows import Row, Spread, arguments, ratio, seconds, tell
 
 CHIPS, SIDE, BATCH = 96, 224, 8
+BARE = "bare rasterio, one thread"
 
 
-def main() -> None:
-    """Print reading speed and the share of the time that training waits."""
+def measured(options: argparse.Namespace) -> Iterator[Row]:
+    """Reading speed, and the share of the time that training waits."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        write_chips(root)
+        write_chips(root, options.chips)
         run = config.load(
             {
                 "dataset": {
@@ -39,22 +44,24 @@ def main() -> None:
                 "method": "lora", "decoder": "linear", "train": {"batch": BATCH}, "out": str(root / "run"),
             }
         )  # fmt: skip
-        paths = sorted(root.glob("*_image.tif"))
-        bare = _rate(lambda: [read_raster(path, masked=False) for path in paths], CHIPS)
-        print(f"bare rasterio reads, one thread                {bare:6.0f} chips/s   (1.00)")
+        paths, keys = sorted(root.glob("*_image.tif")), run.dataset.split("train")
+        readers = {BARE: lambda: [read_raster(path, masked=False) for path in paths]}
         for workers in (0, 1, 2):
-            ours = Loader(
-                run.dataset, run.dataset.split("train"), BATCH, reading=Reading(workers, memory=0.0, disk=0.0)
-            )
-            rate = _rate(lambda ours=ours: list(ours.epoch(0)), len(ours.keys))
-            print(f"loader with masks and scaling, {workers} threads        {rate:6.0f} chips/s   ({rate / bare:.2f})")
+            ours = Loader(run.dataset, keys, BATCH, reading=Reading(workers, memory=0.0, disk=0.0))
+            readers[f"loader with masks and scaling, {workers} threads"] = lambda ours=ours: list(ours.epoch(0))
+        times = in_turns(readers, options.rounds)
+        per_chip = {n: [t / (len(paths) if n == BARE else len(keys)) for t in each] for n, each in times.items()}
+        for name, each in per_chip.items():
+            yield Row(name, "rate", 1 / min(each), "chips/s", spread=Spread.of([1 / t for t in each]))
+            yield ratio(name, f"time / {BARE}", each, per_chip[BARE])
         for label, memory in (("read each time", 0.0), ("kept in memory", 1.0)):
-            share, seconds = _training(run, memory)
-            print(f"training waits, {label}: {share:6.1%} of the time   ({seconds:.3f} s per step)")
+            waits, steps = _training(run, memory, options.rounds)
+            yield Row(f"training, {label}", "waits, share", min(waits), "ratio", spread=Spread.of(waits))
+            yield seconds(f"training, {label}", steps, "step")
 
 
-def _training(run: config.Run, memory: float) -> tuple[float, float]:
-    """Share of the second epoch that training waits for data, and seconds per step."""
+def _training(run: config.Run, memory: float, epochs: int) -> tuple[list[float], list[float]]:
+    """Share of each epoch after the first that training waits for data, and seconds per step."""
     assembled = assemble(run)
     model = assembled.model
     adapt(model.backbone, run.method)
@@ -62,7 +69,8 @@ def _training(run: config.Run, memory: float) -> tuple[float, float]:
     optimiser = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad])
     source = loader(run, "train", assembled.bands, shuffled=True)
     source.reading = Reading(run.train.workers, memory=memory, disk=0.0)
-    for epoch in range(2):
+    waits, steps = [], []
+    for epoch in range(epochs + 1):
         waited, began = source.waited, time.perf_counter()
         for batch in source.epoch(epoch):
             assert batch.target is not None
@@ -70,8 +78,11 @@ def _training(run: config.Run, memory: float) -> tuple[float, float]:
             loss.backward()
             optimiser.step()
             optimiser.zero_grad()
-    seconds = time.perf_counter() - began
-    return (source.waited - waited) / seconds, seconds / len(source)
+        took = time.perf_counter() - began
+        if epoch:
+            waits.append((source.waited - waited) / took)
+            steps.append(took / len(source))
+    return waits, steps
 
 
 def write_chips(root: Path, count: int = CHIPS) -> None:
@@ -86,12 +97,14 @@ def write_chips(root: Path, count: int = CHIPS) -> None:
         write_image(root / f"{i:03d}_mask.tif", Raster(mask, ("mask",), None, "EPSG:32632", place))
 
 
-def _rate(read: object, count: int) -> float:
-    assert callable(read)
-    read()
-    began = time.perf_counter()
-    read()
-    return count / (time.perf_counter() - began)
+def main(given: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = arguments(__doc__, rounds=3)
+    parser.add_argument("--chips", type=int, default=CHIPS)
+    options = parser.parse_args(given)
+    if options.quick:
+        options.rounds, options.chips = 1, 10
+    tell(Path(__file__).stem, options, measured(options))
 
 
 if __name__ == "__main__":

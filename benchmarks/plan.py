@@ -1,7 +1,7 @@
 """Is what `adapteo plan` says what a real step takes, and how long does it think?
 
     python -m benchmarks plan
-    python benchmarks/plan.py --json plan.json --cases 3
+    python -m benchmarks plan --json plan.json --cases 3
 
 For each of twelve real-size cases (224 x 224 pixels of six bands, batch 2, random weights) the plan's figure is printed
 beside the measured one: weights, gradients, optimiser state and the tensors that autograd keeps, counted on real
@@ -12,12 +12,10 @@ Goals: memory within 10 %, and under 10 s for the plan.
 """
 
 import argparse
-import json
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
-
-import torch
 
 from adapteo import config, plan
 from adapteo.assembly import adapt_model, assemble, loader
@@ -26,6 +24,7 @@ from adapteo.machine import Limit
 from adapteo.meter import Memory
 from adapteo.plan import Planner
 from adapteo.tracing import Step
+from benchmarks._rows import Goal, Row, Spread, arguments, tell
 from benchmarks.data_wait import write_chips
 
 GOAL, SECONDS = 0.10, 10.0
@@ -49,42 +48,37 @@ CASES: tuple[tuple[str, dict[str, str], str, dict[str, object]], ...] = (
 )
 
 
-def main() -> None:
-    """Measure, print, and write JSON when asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", type=int, default=len(CASES), help="only the first so many")
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    rows: list[dict[str, object]] = []
+def measured(options: argparse.Namespace) -> Iterator[Row]:
+    """Plans beside real steps, then the time of a whole plan."""
+    worst = 0.0
+    cases = [case for case in CASES if case[1] is GALILEO] if options.quick else CASES[: options.cases]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         write_chips(root, 4)
-        print(f"{'':46}{'planned MiB':>12}{'measured':>10}{'ratio':>8}{'peak MiB':>10}{'plan s':>8}")
-        for method, backbone, decoder, train in CASES[: options.cases]:
+        for method, backbone, decoder, train in cases:
             run = _run(root, method, backbone, decoder, train)
             began = time.process_time()
             need = Planner(run, Limit(None, "none", gpu=False, here=False)).need(method)
-            seconds = time.process_time() - began
-            measured = _measured(run).total
+            thought = time.process_time() - began
+            real = _measured(run).total
             model = backbone.get("variant") or backbone["name"]
             what = ", ".join([method, str(model), decoder, *(str(value) for value in train.values())])
-            row = {"case": what, "planned": need.total, "measured": measured, "ratio": need.total / measured}
-            rows.append(row | {"peak": need.peak, "seconds": seconds})
-            mib = [number / 2**20 for number in (need.total, measured, need.peak)]
-            print(
-                f"{what:46}{mib[0]:12.1f}{mib[1]:10.1f}{need.total / measured:8.4f}{mib[2]:10.1f}{seconds:8.2f}",
-                flush=True,
-            )
+            worst = max(worst, abs(need.total / real - 1))
+            yield Row(what, "planned", need.total, "B")
+            yield Row(what, "measured", real, "B")
+            yield Row(what, "planned / measured", need.total / real, "ratio")
+            yield Row(what, "peak", need.peak, "B")
+            yield Row(what, "plan", thought, "s", spread=Spread.of([thought]))
+        yield Row("all cases", "worst difference", worst, "ratio", Goal(GOAL))
+        if options.quick:
+            return
         run = _run(root, "lora", {**LARGE, "variant": "2.0-600M-TL"}, "unet", {"batch": 8})
         began, clock = time.process_time(), time.perf_counter()
         made = plan.make(run, "24GB")
-        busy, waited = time.process_time() - began, time.perf_counter() - clock
-    worst = max(abs(float(str(row["ratio"])) - 1) for row in rows)
-    print(f"worst difference {worst:.4f} (goal <= {GOAL:g})")
-    print(f"plan of 2.0-600M-TL, {len(made.needs)} ways: {busy:.1f} s ({waited:.1f} s passed; goal < {SECONDS:g})")
-    if options.json:
-        facts = {"torch": torch.__version__, "worst": worst, "seconds_600m": busy, "passed_600m": waited}
-        options.json.write_text(json.dumps({**facts, "cases": rows}, indent=2))
+        busy, passed = time.process_time() - began, time.perf_counter() - clock
+    what = f"whole plan of 2.0-600M-TL, {len(made.needs)} ways"
+    yield Row(what, "time of the processor", busy, "s", Goal(SECONDS), Spread.of([busy]))
+    yield Row(what, "time that passed", passed, "s", spread=Spread.of([passed]))
 
 
 def _measured(run: Run) -> Memory:
@@ -108,6 +102,14 @@ def _run(root: Path, method: str, backbone: dict[str, str], decoder: str, train:
             "train": {"batch": 2, "normalise": "pretraining", **train}, "out": str(root / "run"),
         }
     )  # fmt: skip
+
+
+def main(given: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = arguments(__doc__, rounds=1)
+    parser.add_argument("--cases", type=int, default=len(CASES), help="only the first so many")
+    options = parser.parse_args(given)
+    tell(Path(__file__).stem, options, measured(options))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Peak memory of predicting a 5,000 x 5,000 and a 20,000 x 20,000 pixel scene, each in a process of its own.
 
     python -m benchmarks predict_memory
-    python benchmarks/predict_memory.py --sides 5000 20000 --repeats 3
+    python -m benchmarks predict_memory --sides 5000 20000 --rounds 3
 
 The model is a threshold, so that what is measured is reading, blending and writing. Scenes are uint8 with two bands,
 tiled and compressed, in a temporary folder. Peaks are medians of some processes.
@@ -24,39 +24,44 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks._rows import Row, Spread, arguments, tell
+
 SIDES = (5_000, 20_000)
-REPEATS = 3
+ROOT = Path(__file__).parents[1]
 
 
-def main(sides=SIDES, repeats=REPEATS):
-    """Print one line per model and scene, and the ratios of the peaks; return the ratios."""
-    ratios = []
+def measured(options):
+    """Rows of each model and scene, and the ratios of the peaks."""
+    sides = options.sides
     times = (sides[-1] // sides[0]) ** 2
     with tempfile.TemporaryDirectory() as folder:
         scenes = [Path(folder) / f"{side}.tif" for side in sides]
         for scene, side in zip(scenes, sides, strict=True):
             make_scene(scene, side)
-        for model in ("threshold", "kept"):
-            print(f"{model:>20} {'peak MiB':>10} {'range':>9} {'seconds':>8} {'Mpixel/s':>9} {'map MiB':>8}")
-            peaks = [measure(*each, 1, model, repeats) for each in zip(scenes, sides, strict=True)]
-            again = measure(scenes[0], sides[0], times, model, repeats)
-            ratios += [peaks[-1] / peaks[0], peaks[-1] / again]
-            print(f"last / first scene: {ratios[-2]:.3f}; last / first scene {times} times over: {ratios[-1]:.3f}")
-    return ratios
+        for model in ("threshold",) if options.quick else ("threshold", "kept"):
+            peaks = []
+            for scene, side, often in (*((*each, 1) for each in zip(scenes, sides, strict=True)),
+                                       (scenes[0], sides[0], times)):  # fmt: skip
+                what = f"{model}, {side} x {side}" + (f", {often} times over" if often > 1 else "")
+                found, took = measure(scene, often, model, options.rounds)
+                peaks.append(found)
+                yield Row(what, "peak", statistics.median(found), "MiB", spread=Spread.of(found))
+                yield Row(what, "time", min(took), "s", spread=Spread.of(took))
+                yield Row(what, "rate", often * side**2 / 1e6 / min(took), "Mpixel/s")
+            small, large, again = peaks[0], peaks[-2], peaks[-1]
+            for name, other in (("first scene", small), (f"first scene {times} times over", again)):
+                ratios = [a / b for a, b in zip(large, other, strict=True)]
+                value = statistics.median(large) / statistics.median(other)
+                yield Row(f"{model}, last / {name}", "peak", value, "ratio", spread=Spread.of(ratios))
 
 
-def measure(scene, side, times, model, repeats):
-    """Predict in processes of their own; print a line; return the median of the peaks."""
-    command = [sys.executable, __file__, "--predict", str(scene), "--model", model, "--times", str(times)]
-    answers = [subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+def measure(scene, times, model, repeats):
+    """Peaks in MiB and seconds of predicting in processes of their own."""
+    command = [sys.executable, "-m", "benchmarks.predict_memory", "--predict", str(scene)]
+    command += ["--model", model, "--times", str(times)]
+    answers = [subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.split()
                for _ in range(repeats)]  # fmt: skip
-    peaks = [float(peak) for peak, _ in answers]
-    seconds = min(float(each) for _, each in answers)
-    label = f"{side} x {side}" + (f", {times} x" if times > 1 else "")
-    peak, span = statistics.median(peaks), f"{min(peaks):.0f}-{max(peaks):.0f}"
-    speed, size = times * side**2 / 1e6 / seconds, (scene.parent / "map.tif").stat().st_size / 2**20
-    print(f"{label:>20} {peak:>10.1f} {span:>9} {seconds:>8.1f} {speed:>9.1f} {size:>8.1f}", flush=True)
-    return peak
+    return [float(peak) for peak, _ in answers], [float(took) for _, took in answers]
 
 
 def make_scene(path, side):
@@ -112,15 +117,21 @@ def peak_mib():
     return int(found[1]) / 2**10
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def main(given=None):
+    """Measure, print and write."""
+    parser = arguments(__doc__, rounds=3)
     parser.add_argument("--sides", type=int, nargs="+", default=SIDES, help="sides of the scenes in pixels")
-    parser.add_argument("--repeats", type=int, default=REPEATS, help="processes per scene")
     parser.add_argument("--model", default="threshold", help=argparse.SUPPRESS)
     parser.add_argument("--times", type=int, default=1, help=argparse.SUPPRESS)
     parser.add_argument("--predict", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(given)
     if options.predict:
         predict(options.predict, options.model, options.times)
-    else:
-        main(options.sides, options.repeats)
+        return
+    if options.quick:
+        options.rounds, options.sides = 1, (400, 800)
+    tell(Path(__file__).stem, options, measured(options))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,7 @@
 """What predicting a scene costs beside the model: reading, blending and writing against the `nano` backbone.
 
     python -m benchmarks predict_overhead
-    python benchmarks/predict_overhead.py --sides 3000 --windows 256
+    python -m benchmarks predict_overhead --sides 3000 --windows 256
 
 Scenes have six bands like HLS (uint16, tiled, compressed, with missing pixels) and are mapped with a threshold instead
 of a model, each in a process of its own, which tells its peak memory. The map is finished: Cloud-Optimised, with
@@ -28,32 +28,36 @@ from adapteo.contracts import Batch, Normalisation
 from adapteo.decoders.linear import Linear
 from adapteo.model import Model, features
 from adapteo.predict import Inputs, MapLegend, Windows, predict_scene
+from benchmarks._rows import Goal, Row, Spread, arguments, tell
+from benchmarks.predict_memory import ROOT, peak_mib
 
 SIDES, WINDOWS = (5_000, 10_000), (256,)
-REPEATS, BATCHES = 2, 4
+BATCHES, GOAL = 4, Goal(0.15)
 TILE = 512
 
 
-def main(sides=SIDES, windows=WINDOWS):
-    """Print one line per scene and size of windows; return the shares."""
-    shares = []
-    print(f"{len(HLS6)} bands, {torch.get_num_threads()} threads")
-    columns = ("side", "size", "windows", "predict s", "nano s", "timed", "share", "peak MiB")
-    print(" ".join(f"{name:>9}" for name in columns))
+def measured(options):
+    """Rows of each scene and size of windows."""
     with tempfile.TemporaryDirectory() as folder:
-        for side in sides:
+        for side in options.sides:
             scene = Path(folder) / f"{side}.tif"
             make_scene(scene, side)
-            for size in windows:
+            for size in options.windows:
                 cut = Windows(size=size)
-                pairs = [(*measure(scene, size), nano(cut)) for _ in range(REPEATS)]
-                count, around, peak = pairs[0][0], min(pair[1] for pair in pairs), max(pair[2] for pair in pairs)
-                whole = min(pair[3] for pair in pairs) * count
-                shares.append(around / whole)
-                timed = REPEATS * BATCHES * cut.batch / count
-                numbers = f"{count:>9} {around:>9.1f} {whole:>9.1f} {timed:>9.1%} {shares[-1]:>9.1%} {peak:>9.0f}"
-                print(f"{side:>9} {size:>9} {numbers}", flush=True)
-    return shares
+                found = [(*measure(scene, size), nano(cut)) for _ in range(options.rounds)]
+                count, around, whole = (
+                    found[0][0],
+                    [each[1] for each in found],
+                    [each[3] * found[0][0] for each in found],
+                )
+                what = f"{side} x {side} pixels, windows of {size}"
+                yield Row(what, "windows", count, "")
+                yield Row(what, "time of predicting", min(around), "s", spread=Spread.of(around))
+                yield Row(what, "time of nano", min(whole), "s", spread=Spread.of(whole))
+                yield Row(what, "of it timed", options.rounds * BATCHES * cut.batch / count, "ratio")
+                yield Row(what, "peak", max(each[2] for each in found), "MiB")
+                shares = Spread.of([a / b for a, b in zip(around, whole, strict=True)])
+                yield Row(f"{what}, beside nano", "time", min(around) / min(whole), "ratio", GOAL, shares)
 
 
 def make_scene(path, side):
@@ -76,8 +80,9 @@ def make_scene(path, side):
 
 def measure(scene, size):
     """Windows with something to see, seconds and peak MiB of mapping a scene in a process of its own."""
-    command = [sys.executable, __file__, "--predict", str(scene), "--windows", str(size)]
-    count, seconds, peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    command = [sys.executable, "-m", "benchmarks.predict_overhead", "--predict", str(scene), "--windows", str(size)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT)
+    count, seconds, peak = done.stdout.split()
     return int(count), float(seconds), float(peak)
 
 
@@ -118,18 +123,23 @@ def nano(cut):
 
 def child(scene, size):
     """Run in the child process: print windows, seconds and peak memory in MiB."""
-    from predict_memory import peak_mib
-
     print(*predict(scene, Windows(size=size)), peak_mib())
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def main(given=None):
+    """Measure, print and write."""
+    parser = arguments(__doc__, rounds=2)
     parser.add_argument("--sides", type=int, nargs="+", default=SIDES, help="sides of the scenes in pixels")
     parser.add_argument("--windows", type=int, nargs="+", default=WINDOWS, help="sides of the windows in pixels")
     parser.add_argument("--predict", type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = parser.parse_args(given)
     if options.predict:
         child(options.predict, options.windows[0])
-    else:
-        main(options.sides, options.windows)
+        return
+    if options.quick:
+        options.rounds, options.sides, options.windows = 1, (300,), (64,)
+    tell(Path(__file__).stem, options, measured(options))
+
+
+if __name__ == "__main__":
+    main()

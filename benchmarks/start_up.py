@@ -1,39 +1,49 @@
-"""How long the command line and the import take, as whole processes: medians of five.
+"""How long the command line and the import take, as whole processes, in turns.
 
-Goals: ``import adapteo`` adds less than 0.3 s to ``import torch``; ``adapteo --help`` under 0.5 s, without torch.
+    python -m benchmarks start_up
+
+Goals: ``import adapteo`` adds less than 0.3 s to ``import torch``; ``adapteo --help`` under 0.5 s, without torch. The
+figures are medians of the rounds.
 """
 
+import argparse
 import statistics
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
+from pathlib import Path
 
-RUNS = 5
+from benchmarks._counting import in_turns
+from benchmarks._rows import Goal, Row, Spread, arguments, tell
 
-
-def main() -> None:
-    """Print the medians and whether torch was imported."""
-    torch = _seconds("import torch")
-    both = _seconds("import torch, adapteo")
-    used = _seconds("import torch, adapteo; adapteo.fit, adapteo.load")
-    print(f"import torch                         {torch:.2f} s")
-    print(f"import torch, adapteo                {both:.2f} s   (adds {both - torch:+.2f} s, goal < 0.30)")
-    print(f"  … and what fit and load need       {used:.2f} s   (adds {used - torch:+.2f} s)")
-    command = "import sys; sys.argv = ['adapteo', '--help']; from adapteo.cli import main; main()"
-    print(f"adapteo --help                       {_seconds(command):.2f} s   (goal < 0.50)")
-    probe = "import sys, adapteo.cli; print('torch' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, check=True).stdout.strip()
-    print(f"adapteo.cli imports torch            {found}   (goal False)")
+TORCH, BOTH, USED = "import torch", "import torch, adapteo", "import torch, adapteo; adapteo.fit, adapteo.load"
+HELP = "import sys; sys.argv = ['adapteo', '--help']; from adapteo.cli import main; main()"
+PROBE = "import sys, adapteo.cli; print('torch' in sys.modules)"
 
 
-def _seconds(code: str) -> float:
-    """Median wall time of a fresh interpreter."""
-    times = []
-    for _ in range(RUNS):
-        start = time.perf_counter()
-        subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def measured(options: argparse.Namespace) -> Iterator[Row]:
+    """Times of fresh interpreters."""
+    codes = {TORCH: TORCH, BOTH: BOTH, USED: USED, "adapteo --help": HELP}
+    times = in_turns({name: lambda code=code: _python(code) for name, code in codes.items()}, options.rounds)
+    for name, each in times.items():
+        goal = Goal(0.5) if codes[name] is HELP else None
+        yield Row(name, "time", statistics.median(each), "s", goal, Spread.of(each))
+    for name, goal in ((BOTH, Goal(0.3)), (USED, None)):
+        added = [a - b for a, b in zip(times[name], times[TORCH], strict=True)]
+        yield Row(name, "time beyond torch", statistics.median(added), "s", goal, Spread.of(added))
+    yield Row("adapteo.cli", "imports torch", int(_python(PROBE) == "True"), "", Goal(0))
+
+
+def _python(code: str) -> str:
+    """What a fresh interpreter prints."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False).stdout.strip()
+
+
+def main(given: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    options = arguments(__doc__).parse_args(given)
+    options.rounds = 1 if options.quick else options.rounds
+    tell(Path(__file__).stem, options, measured(options))
 
 
 if __name__ == "__main__":
