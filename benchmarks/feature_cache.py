@@ -1,7 +1,7 @@
 """How long is an epoch on stored features, against one that passes the images through the frozen backbone?
 
     python -m benchmarks feature_cache
-    python -m benchmarks.feature_cache --methods frozen side --decoder unet --rounds 5 --json feature_cache.json
+    python -m benchmarks feature_cache --methods frozen side --decoder unet --rounds 5
 
 Prithvi 1.0-100M with random weights, 224 x 224 pixels of six bands, labels per pixel, the trainer and its loaders as in
 `adapteo fit`, for the linear probe and the networks beside a frozen trunk. A run without stored features and one with
@@ -10,21 +10,18 @@ measured, up to their last step: validation and the state that is saved between 
 has its decoded images in memory. The augmentation is "none" unless asked for: with "d4" an epoch is as quick as soon as
 the looks that it draws are stored, each of the 8 once.
 
-Goal: an epoch on stored features at least 20 times faster. What the arithmetic allows is printed beside it: operations
-of a training step with and without the frozen backbone, as the plan has them.
+Goal: an epoch on stored features at least 20 times faster. Beside it stands what the arithmetic alone would give: the
+operations of a training step with the frozen backbone, over those without, as `adapteo plan` counts them.
 """
 
 import argparse
-import json
-import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-
-import torch
 
 from adapteo import config
 from adapteo._processes import launch
@@ -34,18 +31,18 @@ from adapteo.feature_cache import with_features
 from adapteo.machine import Limit
 from adapteo.plan import Planner
 from adapteo.train import Observer, Trainer
+from benchmarks._rows import Goal, Row, arguments, ratio, seconds, tell
 from benchmarks.data_wait import write_chips
 
-GOAL = 20.0
+GOAL = Goal(20.0, least=True)
 _WARM = 40
 """Epochs before the measured ones when looks are drawn: until all are stored."""
 
 
-def main() -> None:
-    """Measure, print the ratios with their spread, and write JSON when asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def main(given: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = arguments(__doc__, rounds=3)
     parser.add_argument("--methods", nargs="+", default=["frozen", "lst", "side"])
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--chips", type=int, default=40)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--variant", default="1.0-100M")
@@ -53,62 +50,38 @@ def main() -> None:
     parser.add_argument("--augment", default="none", choices=("none", "d4"))
     parser.add_argument("--store", default="bf16", choices=("bf16", "float32", "int8"))
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    rows = []
+    options = parser.parse_args(given)
+    if options.quick:
+        options.rounds, options.chips, options.batch, options.variant = 1, 4, 2, "2.0-tiny-TL"
     with tempfile.TemporaryDirectory() as folder:
-        write_chips(Path(folder), options.chips)
-        for method in options.methods:
-            rows.append(_row(Path(folder), method, options))
-            _print(rows[-1], options)
-    if options.json:
-        facts = {"torch": torch.__version__, "threads": torch.get_num_threads(), **vars(options)}
-        options.json.write_text(json.dumps({**facts, "json": str(options.json), "rows": rows}, indent=2))
+        root = Path(folder)
+        write_chips(root, options.chips)
+        tell("feature_cache", options, [row for method in options.methods for row in _rows(root, method, options)])
 
 
-def _row(root: Path, method: str, options: argparse.Namespace) -> dict[str, object]:
+def _rows(root: Path, method: str, options: argparse.Namespace) -> Iterator[Row]:
     """Both ways of one method, in turns."""
     store = root / f"features-{method}"
-    plain, cached = (
-        _spelt(root, method, caching, options) for caching in ("off", FeatureCaching(options.store, store))
-    )
+    plain = _spelt(root, method, "off", options)
+    cached = _spelt(root, method, FeatureCaching(options.store, store), options)
     warm = 1 + (_WARM if options.augment == "d4" else 0)
-    ways = _Epochs(plain, 1 + options.rounds), _Epochs(cached, warm + options.rounds)
+    without, later = _Epochs(plain, 1 + options.rounds), _Epochs(cached, warm + options.rounds)
     for _ in range(warm - 1):
-        ways[1].one()
+        later.one()
     for _ in range(1 + options.rounds):
-        for way in ways:
-            way.one()
-    for way in ways:
-        way.thread.join()
+        without.one()
+        later.one()
+    name, chips = f"{method}, {options.decoder}", len(plain.dataset.split("train"))
+    yield Row(name, "stored per image", sum(path.stat().st_size for path in store.iterdir()) / chips, "B")
+    yield seconds(name, without.seconds[1:], "epoch without: time")
+    yield seconds(name, later.seconds[:1], "first, which stores: time")
+    yield seconds(name, later.seconds[warm:], "later: time")
+    yield ratio(f"{name}: without / later", "time", without.seconds[1:], later.seconds[warm:], GOAL)
+    yield ratio(f"{name}: without / later", "processor time", without.busy[1:], later.busy[warm:], GOAL)
     needs = [Planner(run, Limit(None, "a benchmark", gpu=False, here=False)).need(method) for run in (plain, cached)]
-    return {
-        "method": method,
-        "chips": len(plain.dataset.split("train")),
-        "stored_bytes": sum(path.stat().st_size for path in store.iterdir()),
-        "operations": [need.operations for need in needs],
-        "first": ways[1].seconds[0],
-        "uncached": ways[0].seconds[1:],
-        "cached": ways[1].seconds[warm:],
-        "uncached_busy": ways[0].busy[1:],
-        "cached_busy": ways[1].busy[warm:],
-    }
-
-
-def _print(row: Mapping[str, object], options: argparse.Namespace) -> None:
-    chips, size = row["chips"], row["stored_bytes"] / 2**20
-    print(
-        f"{row['method']}: {options.variant}, {options.decoder}, {chips} chips, {options.store}: {size:.0f} MiB stored"
-    )
-    for name, times in (("uncached", row["uncached"]), ("first, stores", [row["first"]]), ("later", row["cached"])):
-        median = statistics.median(times)
-        print(f"  {name:15}{median:9.3f} s   ({min(times):.3f} .. {max(times):.3f})   {chips / median:8.1f} chips/s")
-    for what, end in (("time", ""), ("processor time", "_busy")):
-        found = [a / b for a, b in zip(row[f"uncached{end}"], row[f"cached{end}"], strict=True)]
-        spread = f"rounds {min(found):.1f} .. {max(found):.1f}"
-        print(f"  uncached / later, {what}: {statistics.median(found):.1f} ({spread}; goal >= {GOAL:g})")
-    before, after = row["operations"]
-    print(f"  operations of a step: {before / 1e9:.2f} / {after / 1e9:.2f} GFLOP per image = {before / after:.1f}")
+    yield Row(name, "arithmetic without", needs[0].operations, "FLOP")
+    yield Row(name, "later", needs[1].operations, "FLOP")
+    yield Row(name, "without / later", needs[0].operations / needs[1].operations, "ratio")
 
 
 class _Epochs(Observer):
@@ -118,30 +91,23 @@ class _Epochs(Observer):
         self.seconds: list[float] = []
         self.busy: list[float] = []
         self._go, self._done = threading.Semaphore(0), threading.Semaphore(0)
-        self._failed: BaseException | None = None
+        self._began = self._last = (0.0, 0.0)
         self._epochs = epochs
-        run = replace(run, train=replace(run.train, epochs=epochs))
-        self.thread = threading.Thread(target=self._train, args=(run,), daemon=True)
-        self.thread.start()
+        self._training = ThreadPoolExecutor(1).submit(self._train, run)
+        self._training.add_done_callback(lambda _: self._done.release())
         self._done.acquire()
 
     def one(self) -> None:
         """Train one more epoch, while all other runs rest."""
         self._go.release()
         self._done.acquire()
-        if self._failed is not None:
-            raise self._failed
+        if self._training.done():
+            self._training.result()  # raises what the training has raised
 
     # ---- on the thread that trains
 
     def _train(self, run: config.Run) -> None:
-        try:
-            self._trainer(run).fit(self, resume=False)
-        except BaseException as error:
-            self._failed = error
-            raise
-        finally:
-            self._done.release()
+        self._trainer(replace(run, train=replace(run.train, epochs=self._epochs))).fit(self, resume=False)
 
     def _trainer(self, run: config.Run) -> Trainer:
         fabric = launch(run.train)
@@ -184,23 +150,23 @@ class _Epochs(Observer):
 
 
 def _spelt(root: Path, method: str, caching: "str | FeatureCaching", options: argparse.Namespace) -> config.Run:
-    run = config.load(
+    features = caching if isinstance(caching, str) else {"store": caching.store, "folder": str(caching.folder)}
+    return config.load(
         {
             "dataset": {
                 "name": "folder", "root": str(root), "images": "*_image.tif", "masks": "*_mask.tif",
                 "scale": 1e-4, "class_names": ["land", "water"],
-                "splits": {"by": "random", "fractions": [0.8, 0.1, 0.1]},
+                "splits": {"by": "random", "fractions": [0.5, 0.25, 0.25] if options.quick else [0.8, 0.1, 0.1]},
             },
             "backbone": {"name": "prithvi", "variant": options.variant, "weights": "random"},
             "method": method, "decoder": options.decoder,
             "train": {
                 "batch": options.batch, "augment": options.augment, "precision": options.precision,
-                "accelerator": "cpu", "head_start": False,
+                "accelerator": "cpu", "head_start": False, "cache_features": features,
             },
             "out": str(root / f"{method}-{'off' if caching == 'off' else 'on'}"),
         }
     )  # fmt: skip
-    return replace(run, train=replace(run.train, cache_features=caching))
 
 
 if __name__ == "__main__":

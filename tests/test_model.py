@@ -55,6 +55,25 @@ def test_what_is_frozen_stays_in_evaluation_mode():
     assert not any(module.training for module in model.modules())
 
 
+def test_modules_without_parameters_follow_what_is_around_them():
+    model = build()
+    trunk = model.backbone
+    trunk.requires_grad_(False)
+    trunk.blocks[0].drop = nn.Dropout(0.5)
+    trunk.blocks[1].drop = nn.Sequential(nn.Dropout(0.5), nn.Linear(2, 2))
+    trunk.drop = nn.Dropout(0.5)
+    trunk.blocks[1].drop[1].requires_grad_(False)
+    frozen_in_eval(model)
+    assert not any(module.training for module in trunk.modules()), "all is frozen"
+    trunk.blocks[1].drop[1].requires_grad_(True)
+    frozen_in_eval(model)
+    assert trunk.blocks[1].drop[0].training
+    assert trunk.drop.training
+    assert not trunk.blocks[0].drop.training
+    assert not trunk.blocks[1].attn.training
+    assert model.decoder.training
+
+
 def test_the_state_of_a_decoder_is_a_copy():
     model = build()
     state = decoder_state(model)

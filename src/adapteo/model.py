@@ -82,6 +82,7 @@ class Boundary:
         blocks: of the backbone.
         grid: how tokens lie, for images of one size; None for stages.
         side: what a network beside the trunk reads, which goes on from there; None for the plain way.
+        read: positions of the maps that the decoder reads.
     """
 
     block: int
@@ -90,6 +91,7 @@ class Boundary:
     blocks: int
     grid: Grid | None
     side: TrunkReads | None = None
+    read: frozenset[int] | None = None
 
     @property
     def complete(self) -> bool:
@@ -116,7 +118,7 @@ class Boundary:
     def go_on(self, backbone: Backbone, stored: tuple[Tensor, ...]) -> list[Tensor]:
         """Compute all maps from what was stored; those that nobody reads come without channels."""
         if self.side is not None:
-            return _side(backbone).go_on(backbone, stored, self.grid)
+            return _side(backbone).go_on(backbone, stored, self.grid, self.read)
         known = dict(zip(self.maps, stored, strict=False))
         rest = [] if self.complete else backbone.advance(stored[-1], self.grid, self.block)[1]
         before = self.total - len(rest)
@@ -146,11 +148,11 @@ def boundary(model: Model, size: tuple[int, int], *, untouched: bool = False) ->
     elsewhere = any(not name.startswith(("blocks.", "norm.")) for name in moved)
     if elsewhere or not frozen:
         return None
-    read = {index % len(backbone.taps) for index in model.decoder.reads}
+    read = _read(model)
     maps = tuple(i for i, tap in enumerate(backbone.taps) if tap < frozen and i in read)
     if frozen == count and not maps:
         return None
-    return Boundary(frozen, maps, len(backbone.taps), count, _grid(model, size))
+    return Boundary(frozen, maps, len(backbone.taps), count, _grid(model, size), read=read)
 
 
 def _beside(model: Model, size: tuple[int, int]) -> Boundary | None:
@@ -160,7 +162,12 @@ def _beside(model: Model, size: tuple[int, int]) -> Boundary | None:
     if reads is None or any(not name.startswith("route.") for name in trainable(backbone)):
         return None
     count = len(backbone.blocks)
-    return Boundary(count, reads.maps, len(backbone.taps), count, _grid(model, size), reads)
+    return Boundary(count, reads.maps, len(backbone.taps), count, _grid(model, size), reads, _read(model))
+
+
+def _read(model: Model) -> frozenset[int]:
+    """Positions of the maps that the decoder reads."""
+    return frozenset(index % len(model.backbone.taps) for index in model.decoder.reads)
 
 
 def _side(backbone: Backbone) -> SideRoute:
@@ -205,10 +212,23 @@ def decoder_state(model: Model) -> dict[str, Tensor]:
 def frozen_in_eval(model: Model) -> None:
     """Training mode, except for what is frozen: frozen BatchNorm must not move and frozen dropout must not drop."""
     model.train()
-    for module in model.backbone.modules():
-        own = list(module.parameters(recurse=True))
-        if own and not any(p.requires_grad for p in own):
-            module.eval()
+    if _trains(model.backbone) is False:
+        model.backbone.eval()
+
+
+def _trains(module: nn.Module) -> bool | None:
+    """Whether something of a module is trained, None without parameters; if so, what is frozen in it is in evaluation.
+
+    In one pass over the modules, as this is done at each step, which with stored features is short.
+    """
+    found = [(child, _trains(child)) for child in module.children()]
+    own = [parameter.requires_grad for parameter in module.parameters(recurse=False)]
+    if any(own) or any(trains for _, trains in found):
+        for child, trains in found:
+            if trains is False:
+                child.eval()
+        return True
+    return False if own or any(trains is False for _, trains in found) else None
 
 
 @torch.no_grad()

@@ -35,3 +35,15 @@ def test_rows_of_some_images_are_decoded_alone():
         values = torch.randn(5, 4, 3, 3)
         rows = code.encode(values)
         assert torch.equal(code.decode(rows[[3, 1]], values.shape[1:]), code.decode(rows, values.shape[1:])[[3, 1]])
+
+
+@pytest.mark.parametrize("name", CODES)
+def test_channels_come_last_in_memory(name):
+    """As maps of transformers have them; rows that cannot be written, as those of a mapped file, will do."""
+    code, values = CODES[name], torch.randn(2, 5, 3, 4)
+    rows = code.encode(values)
+    rows.flags.writeable = False
+    back = code.decode(list(rows), values.shape[1:])
+    assert back.is_contiguous(memory_format=torch.channels_last)
+    turned = code.encode(values.contiguous(memory_format=torch.channels_last))
+    assert np.array_equal(turned, rows), "how they lay in memory does not matter"

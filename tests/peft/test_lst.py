@@ -84,6 +84,17 @@ def test_the_trunk_builds_no_graph(method):
 
 
 @pytest.mark.parametrize("method", [LST(), Side()])
+def test_maps_that_nobody_reads_are_not_computed_and_the_others_are_the_same(method):
+    backbone = filled(adapt(vit(depth=3), method))
+    stored, grid = backbone.route.reach(backbone, batch())
+    every = backbone.route.go_on(backbone, stored, grid)
+    for read in ((), (1,), (0, 2)):
+        found = backbone.route.go_on(backbone, stored, grid, read)
+        for index, (one, other) in enumerate(zip(found, every, strict=True)):
+            assert torch.equal(one, other) if index in read else one.shape == (2, 0, 1, 1)
+
+
+@pytest.mark.parametrize("method", [LST(), Side()])
 def test_in_several_processes_every_parameter_gets_a_gradient_from_one_map(method, monkeypatch):
     backbone = filled(adapt(vit(depth=3), method)).train()
     before = backbone(batch())[-1]

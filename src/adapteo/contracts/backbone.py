@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import final
 
@@ -321,8 +321,14 @@ class SideRoute(Route):
         """What the trunk gives for normalised images, and how tokens lie when it is tokens."""
 
     @abstractmethod
-    def go_on(self, backbone: Backbone, stored: tuple[Tensor, ...], grid: Grid | None) -> list[Tensor]:
-        """Maps from what `reach` gave."""
+    def go_on(
+        self,
+        backbone: Backbone,
+        stored: tuple[Tensor, ...],
+        grid: Grid | None,
+        read: Collection[int] | None = None,
+    ) -> list[Tensor]:
+        """Maps from what `reach` gave; those at positions that are not ``read`` may come without channels."""
 
     def forward(self, backbone: Backbone, batch: Batch) -> list[Tensor]:
         """Do both."""

@@ -19,7 +19,7 @@ from adapteo.feature_cache._codes import CODES, Code
 from adapteo.model import Boundary, Model, blank
 from adapteo.shelf import NAME, Shelf, Shelves
 
-_FORMAT = "1"
+_FORMAT = "2"
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ class FeatureLoader(Loader):
                 samples[i] = self._again(sample, positions[i], epoch)
         rows |= self._computed({name: s for name, s in zip(names, samples, strict=True) if name not in rows})
         stored = tuple(
-            code.decode(np.stack([rows[name][index] for name in names]), shape)
+            code.decode([rows[name][index] for name in names], shape)
             for index, (_, code, shape) in enumerate(self._arrays)
         )
         nothing = np.empty((0, 0, *self.source.size), np.float32)

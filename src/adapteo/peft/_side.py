@@ -4,7 +4,7 @@ Nothing of a side network enters the trunk. So a trunk without trained parameter
 activations, and its outputs are a boundary: `SideRoute.reach` gives what can be stored, `go_on` what is trained.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +93,16 @@ def lead(backbone: Backbone, route: SideRoute, title: str) -> None:
         )
     like = next(backbone.blocks.parameters())
     backbone.route = route.train(backbone.training).to(like.device, like.dtype)
+
+
+def unread(position: int, read: Collection[int] | None) -> bool:
+    """Whether nobody reads a map, see `SideRoute.go_on`."""
+    return read is not None and position not in read
+
+
+def nothing(like: Tensor) -> Tensor:
+    """In the place of a map that nobody reads: ``(b, 0, 1, 1)``."""
+    return like.new_zeros(len(like), 0, 1, 1)
 
 
 def touching(route: nn.Module, maps: list[Tensor], parts: Iterable[nn.Module]) -> list[Tensor]:

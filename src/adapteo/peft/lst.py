@@ -16,12 +16,13 @@ Nothing enters the trunk, which is neither differentiated nor kept for the backw
   chosen to save, before a method is applied; and heads of the trunk do not fit into a narrower attention.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from adapteo.contracts import Backbone, Batch, Facts, Grid, Method, SideRoute, TokenBackbone, TrunkReads, tokens_of
-from adapteo.peft._side import EPS, Gate, Out, check_sizes, draw, lead, out_size, side_width, touching
+from adapteo.peft._side import EPS, Gate, Out, check_sizes, draw, lead, nothing, out_size, side_width, touching, unread
 from adapteo.vit import Block
 
 _HEAD_WIDTH = 32
@@ -103,17 +104,27 @@ class LSTRoute(SideRoute):
             seen.append(x[:, :count])
         return tuple(seen), grid
 
-    def go_on(self, backbone: Backbone, stored: tuple[Tensor, ...], grid: Grid | None) -> list[Tensor]:
+    def go_on(
+        self,
+        backbone: Backbone,
+        stored: tuple[Tensor, ...],
+        grid: Grid | None,
+        read: Collection[int] | None = None,
+    ) -> list[Tensor]:
         """Climb the ladder."""
         assert grid is not None, "a backbone of tokens has a grid"
         side: Tensor = self.down[0](stored[0])
-        outs, maps = iter(self.out), []
+        maps: list[Tensor] = []
         rungs = zip(stored[1:], self.down[1:], self.gates, self.blocks, strict=True)
         for index, (x, down, gate, block) in enumerate(rungs):
             side = block(gate(down(x), side))
-            if index in backbone.taps:
-                tapped = backbone.norm(x) if index == len(self.blocks) - 1 else x
-                maps.append(grid.to_map(tapped + next(outs)(side)))
+            if index not in backbone.taps:
+                continue
+            if unread(len(maps), read):
+                maps.append(nothing(x))
+                continue
+            tapped = backbone.norm(x) if index == len(self.blocks) - 1 else x
+            maps.append(grid.to_map(tapped + self.out[len(maps)](side)))
         return touching(self, maps, self.out)
 
 

@@ -15,6 +15,7 @@ k x k is cheaper. Only the taps are read, which are the maps of the plain backbo
 features of the frozen trunk are kept. It works on any backbone, hierarchical ones too.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from torch import Tensor, nn
 
 from adapteo.contracts import Backbone, Batch, Facts, Grid, Method, SideRoute, TrunkReads
 from adapteo.errors import ConfigError
-from adapteo.peft._side import EPS, Gate, Out, check_sizes, draw, lead, out_size, side_width, touching
+from adapteo.peft._side import EPS, Gate, Out, check_sizes, draw, lead, nothing, out_size, side_width, touching, unread
 
 _EXPANSION = 4
 
@@ -98,6 +99,7 @@ class Rung(nn.Module):
 
     Attributes:
         gate: None at the first tap, which has nothing before it.
+        out: what is added to the map, from the next state.
     """
 
     def __init__(self, channels: int, width: int, method: Side, first: bool) -> None:
@@ -107,13 +109,13 @@ class Rung(nn.Module):
         self.blocks = nn.Sequential(*(SeparableBlock(width, method.kernel) for _ in range(method.depth)))
         self.out = Out(width, channels)
 
-    def forward(self, x: Tensor, before: Tensor | None) -> tuple[Tensor, Tensor]:
-        """From a map of the trunk and the side's state, both ``(b, h, w, c)``, to the next state and map."""
+    def forward(self, x: Tensor, before: Tensor | None, *, write: bool = True) -> tuple[Tensor, Tensor | None]:
+        """From a map of the trunk and the side's state, ``(b, h, w, c)``, to the next state and, if asked, map."""
         read: Tensor = self.read(F.layer_norm(x, x.shape[-1:]))
         if self.gate is not None and before is not None:
             read = self.gate(read, _resized(before, (x.shape[1], x.shape[2])))
         state: Tensor = self.blocks(read)
-        return state, x + self.out(state)
+        return state, x + self.out(state) if write else None
 
 
 class SideNetwork(SideRoute):
@@ -139,12 +141,19 @@ class SideNetwork(SideRoute):
         x, grid = backbone.enter(batch)
         return tuple(backbone.advance(x, grid)[1]), grid
 
-    def go_on(self, backbone: Backbone, stored: tuple[Tensor, ...], grid: Grid | None) -> list[Tensor]:
+    def go_on(
+        self,
+        backbone: Backbone,
+        stored: tuple[Tensor, ...],
+        grid: Grid | None,
+        read: Collection[int] | None = None,
+    ) -> list[Tensor]:
         """Climb from map to map."""
         state, maps = None, []
-        for rung, given in zip(self.rungs, stored, strict=True):
-            state, out = rung(given.permute(0, 2, 3, 1), state)
-            maps.append(out.permute(0, 3, 1, 2))
+        for index, (rung, given) in enumerate(zip(self.rungs, stored, strict=True)):
+            x = given.permute(0, 2, 3, 1)
+            state, out = rung(x, state, write=not unread(index, read))
+            maps.append(nothing(x) if out is None else out.permute(0, 3, 1, 2))
         return touching(self, maps, self.rungs)
 
 
