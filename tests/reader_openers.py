@@ -6,11 +6,15 @@ import signal
 import time
 import warnings
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from adapteo._read_ahead import Reading, read_ahead
 from adapteo._scene_images import Inputs, SceneImages, open_dates
+
+SIZE = 48
 
 
 class Odd(Exception):
@@ -44,3 +48,21 @@ class Habit(SceneImages):
         if self.habit == "waits" and row:
             Path(self.scenes[0].path).with_name(f"waiting-{os.getpid()}").touch()
             time.sleep(600)
+
+
+def rows_of(images, readers):
+    """Pixels of rows of windows over the whole image, and over a part that begins elsewhere."""
+    height, width = images[0].shape[2:]
+    rows = [
+        Reading(layer, top, lefts)
+        for lefts in ([0, 36, width - SIZE], [17, 60])
+        for top in range(0, height - SIZE + 1, 36)
+        for layer in range(len(images))
+    ]
+    return [row.pixels.copy() for row in read_ahead(images, rows, SIZE, width, readers)]
+
+
+def with_habit(path, habit, readers=2):
+    with open_dates([path], Inputs()) as images:
+        images.opener = partial(opened, path, habit)
+        return rows_of([images], readers)

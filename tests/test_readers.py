@@ -8,22 +8,24 @@ import time
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import rasterio
+import torch
 from rasterio import Affine
 
-from adapteo._read_ahead import Reading, read_ahead
+from adapteo import mapping
 from adapteo._scene_images import Inputs, SceneImages, Share, open_dates, open_place
 from adapteo.data.mosaic import common_grid, on_grid
 from adapteo.data.scene_files import open_images
 from adapteo.errors import AdaptEOError, DataError
+from adapteo.windows import Layer
 from data import products
-from reader_openers import opened
+from reader_openers import rows_of, with_habit
 
 HERE = Path(__file__).parent
-SIZE = 48
 
 
 def write(path, seed=0, bands=3, shape=(150, 200), corner=(500_000, 5_500_000), crs="EPSG:32632", **profile):
@@ -38,18 +40,6 @@ def write(path, seed=0, bands=3, shape=(150, 200), corner=(500_000, 5_500_000), 
 
 def tiles(**more):
     return {"tiled": True, "blockxsize": 32, "blockysize": 32, "compress": "deflate", **more}
-
-
-def rows_of(images, readers):
-    """Pixels of rows of windows over the whole image, and over a part that begins elsewhere."""
-    height, width = images[0].shape[2:]
-    rows = [
-        Reading(layer, top, lefts)
-        for lefts in ([0, 36, width - SIZE], [17, 60])
-        for top in range(0, height - SIZE + 1, 36)
-        for layer in range(len(images))
-    ]
-    return [row.pixels.copy() for row in read_ahead(images, rows, SIZE, width, readers)]
 
 
 def check(images, count=3):
@@ -126,6 +116,25 @@ def test_channels_are_shared_by_what_they_cost(tmp_path):
         assert [share.channels for share in images.shares(9)] == [((0, 1),), ((1, 2),), ((2, 3),), ((3, 4),)]
 
 
+def test_readers_are_chosen_for_slow_files_and_a_gpu(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    monkeypatch.setattr("adapteo.mapping._LARGE", 1)
+    root, _ = products.safe(tmp_path, "1C", bands=("B02", "B11"), left=600_000.0)
+    gpu, cpu = (SimpleNamespace(model=torch.nn.Linear(1, 1, device=device)) for device in ("meta", "cpu"))
+    with (
+        open_place((root,), ("blue", "swir16"), None, Inputs()) as slow,
+        open_dates([write(tmp_path / "scene.tif")], Inputs()) as quick,
+    ):
+        slow, quick = Layer(None, slow), Layer(None, quick)
+        assert mapping._readers(gpu, [slow], mapping.Reading()) == 3
+        assert mapping._readers(gpu, [quick, slow], mapping.Reading()) == 3
+        assert mapping._readers(gpu, [quick], mapping.Reading()) == 1
+        assert mapping._readers(cpu, [slow], mapping.Reading()) == 1
+        assert mapping._readers(cpu, [quick], mapping.Reading(readers=5)) == 5
+        monkeypatch.setattr("adapteo.mapping._LARGE", 10**6)
+        assert mapping._readers(gpu, [slow], mapping.Reading()) == 1
+
+
 def damaged(path):
     """Tiles in the middle are no deflate."""
     write(path, **tiles(interleave="pixel"))
@@ -147,12 +156,6 @@ def test_what_a_reader_raises_comes_through(tmp_path):
     assert texts[0] == texts[1]
     assert "scene.tif" in texts[0]
     assert len(texts[0].splitlines()) <= 5
-
-
-def with_habit(path, habit, readers=2):
-    with open_dates([path], Inputs()) as images:
-        images.opener = partial(opened, path, habit)
-        return rows_of([images], readers)
 
 
 def test_warnings_and_messages_come_through(tmp_path, caplog):
@@ -178,7 +181,7 @@ def test_readers_import_no_torch():
 
 WAITING = """
 import sys
-from test_readers import with_habit
+from reader_openers import with_habit
 with_habit(sys.argv[1], "waits")
 """
 
@@ -187,18 +190,17 @@ with_habit(sys.argv[1], "waits")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_nothing_is_left_when_the_program_is_stopped(tmp_path, number):
     path = write(tmp_path / "scene.tif")
-    before = set(os.listdir("/dev/shm"))
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(HERE), *sys.path])}
     program = subprocess.Popen([sys.executable, "-c", WAITING, str(path)], stderr=subprocess.DEVNULL, env=environment)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while len(list(tmp_path.glob("waiting-*"))) < 2:
             assert time.monotonic() < deadline
             assert program.poll() is None
             time.sleep(0.05)
         readers = [path.name.removeprefix("waiting-") for path in tmp_path.glob("waiting-*")]
-        assert all(Path(f"/proc/{pid}").exists() for pid in readers)
-        assert set(os.listdir("/dev/shm")) <= before
+        mapped = [Path(f"/proc/{pid}/maps").read_text() for pid in readers]
+        assert all("memfd:adapteo" in maps and "/dev/shm/" not in maps for maps in mapped), "memory without a name"
         program.send_signal(number)
         assert program.wait(20) != 0
     finally:

@@ -28,6 +28,7 @@ from adapteo.windows import Forward, Layer, Progress, Windows
 
 __all__ = ["Fitted", "Mosaic", "Reading", "Watch", "map_scenes"]
 _READERS = 4
+_LARGE = 2_000**2  # pixels that take longer to read than readers take to start
 
 
 @dataclass(frozen=True)
@@ -181,13 +182,15 @@ def _wanted(fitted: Fitted, reading: Reading) -> tuple[str, ...]:
 def _readers(fitted: Fitted, layers: Sequence[Layer], reading: Reading) -> int:
     """Processes that read: several where a GPU would wait for slow files, while this machine's cores have no model.
 
-    `python -m benchmarks predict_reading` measures what they gain, and that they gain nothing with plain GeoTIFF.
+    `python -m benchmarks predict_reading` measures what they gain, that they gain nothing with plain GeoTIFF, and that
+    starting one takes as long as reading a million pixels of JPEG 2000 with six bands.
     """
     if reading.readers is not None:
         return reading.readers
     slow = any(isinstance(layer.images, SceneImages) and layer.images.slow for layer in layers)
+    large = sum(layer.images.extent[2] * layer.images.extent[3] for layer in layers) >= _LARGE
     on_cpu = next(fitted.model.parameters()).device.type == "cpu"
-    return min(_READERS, os.cpu_count() or 1) if slow and not on_cpu else 1
+    return min(_READERS, os.cpu_count() or 1) if slow and large and not on_cpu else 1
 
 
 def _silent(_: str) -> None:
