@@ -1,149 +1,116 @@
-"""How a scene is best read while a model works: one thread, threads with a handle each, GDAL's threads, processes.
+"""How scenes are best read while a model works: by one reader, by several processes, or with GDAL's own threads.
 
     python -m benchmarks predict_reading
-    python -m benchmarks.predict_reading --side 3000 --readers 4
+    python -m benchmarks.predict_reading --side 8064 --readers 1 2 4 8 --model 0.005
 
-A scene of six bands is read as prediction does it: in rows of windows that overlap by a quarter, into float32. Reading
-alone says how fast each way can be. What counts is the last column: how long the rows take beside a stand-in for a
-model that keeps every core busy with matrices, against the stand-in alone.
+Two scenes are read as prediction reads them, in rows of windows that overlap by a quarter, each row ahead of the model:
+a GeoTIFF (six bands in one file, deflate), and what Sentinel-2 is delivered as: a file of JPEG 2000 for each band, with
+pixels of 10, 20 and 60 m, of which the coarser ones are resampled. The stand-in for the model waits, as a program waits
+for its GPU, so that all cores are free to read. Ways of reading take turns, so that a busy machine slows all alike.
+Starting the processes is part of the time, and of the processor time, which is that of all processes.
 """
 
-import argparse
-import multiprocessing
 import os
+import resource
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
-from multiprocessing.shared_memory import SharedMemory
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import rasterio
 import torch
-from rasterio.windows import Window
 
+from adapteo._reader_process import CACHE
+from adapteo._scene_images import Inputs, open_place
+from adapteo.data.raster import block_cache
+from adapteo.windows import Layer, Windows, sweep
+from benchmarks._rows import arguments, ratio, seconds, tell
 from benchmarks.predict_overhead import make_scene
 
-SIDE, SIZE, STEP, REPEATS = 4_000, 256, 192, 3
-BANDS = range(1, 7)
+BANDS = {"B02": 10, "B03": 10, "B04": 10, "B8A": 20, "B11": 20, "B09": 60}
+NAMES = ("blue", "green", "red", "nir08", "swir16", "nir09")
+SIZE = 256
 
 
-def main(side=SIDE, readers=None):
-    """Print one line per way of reading; return seconds of reading alone by way."""
-    readers = readers or min(4, os.cpu_count() or 1)
-    ways = {
-        "one thread": lambda path: in_threads(path, 1),
-        f"{readers} threads, a handle each": lambda path: in_threads(path, readers),
-        f"GDAL, {readers} threads": lambda path: in_threads(path, 1, NUM_THREADS=readers),
-        f"{readers} processes": lambda path: in_processes(path, readers),
-    }
-    alone = {}
-    print(f"{side} x {side} pixels, {os.cpu_count()} cores\n{'':>28} {'alone s':>8} {'with model s':>13} {'longer':>7}")
+def main(given=None):
+    """Measure, print and write."""
+    parser = arguments(__doc__, rounds=3)
+    parser.add_argument("--side", type=int, default=4032, help="of the scenes in pixels of 10 m; a multiple of 6")
+    parser.add_argument("--readers", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--model", type=float, default=0.01, help="seconds for a batch of windows")
+    options = parser.parse_args(given)
+    if options.quick:
+        options.side, options.rounds, options.readers = 516, 1, [1, 2]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "scene.tif"
-        make_scene(path, side)
-        rows = len(range(0, side - SIZE + 1, STEP))
-        work = min(timed(lambda: [model() for _ in range(rows - 1)]) for _ in range(REPEATS))
-        for name, way in ways.items():
-            alone[name] = min(exhaust(way(path)) for _ in range(REPEATS))
-            both = min(exhaust(way(path), model) for _ in range(REPEATS))
-            print(f"{name:>28} {alone[name]:>8.2f} {both:>13.2f} {both / work - 1:>7.1%}", flush=True)
-    return alone
+        tiff, product = Path(folder) / "scene.tif", Path(folder) / "product"
+        make_scene(tiff, options.side)
+        make_product(product, options.side)
+        tell(
+            "predict_reading",
+            options,
+            [*measure("GeoTIFF", tiff, (), options), *measure("JPEG 2000", product, NAMES, options)],
+        )
 
 
-def timed(call):
-    """Seconds of a call."""
-    start = time.perf_counter()
-    call()
-    return time.perf_counter() - start
+def measure(name, path, bands, options):
+    """Time and processor time of each way, and how they compare with one reader."""
+    ways = {f"{count} reader{'s' if count > 1 else ''}": (count, "1") for count in options.readers}
+    ways |= {"1 reader, GDAL's threads": (1, "ALL_CPUS")}
+    times, work = {way: [] for way in ways}, {way: [] for way in ways}
+    for _ in range(options.rounds):
+        for way, (readers, threads) in ways.items():
+            wall, cpu = read(path, bands, readers, threads, options.model)
+            times[way].append(wall)
+            work[way].append(cpu)
+    first = next(iter(ways))
+    rows = []
+    for way in ways:
+        what = f"{name}, {way}"
+        rows += [seconds(what, times[way]), seconds(what, work[way], "processor time")]
+        rows += [ratio(what, "of one reader's time", times[way], times[first])]
+    return rows
 
 
-def model(matrix=torch.rand(1024, 1024)):  # noqa: B008
-    """Work for all cores, a small part of what `nano` does for a row of windows."""
-    for _ in range(8):
-        matrix @ matrix
+def read(path, bands, readers, threads, pause):
+    """Seconds, and seconds of all processors, until the stand-in has had all windows and they are blended."""
+
+    def forward(images):
+        time.sleep(pause)
+        return torch.zeros(len(images), 1, SIZE, SIZE)
+
+    again = partial(open_place, (str(path),), bands, "sentinel2", Inputs())
+    before, start = processors(), time.perf_counter()
+    os.environ["GDAL_NUM_THREADS"] = threads  # readers inherit it
+    with rasterio.Env(GDAL_NUM_THREADS=threads), again() as images:
+        images.opener = again
+        cut = Windows(size=SIZE)
+        with block_cache(min(CACHE[0] + images.block_bytes(SIZE, cut.reach), CACHE[1])):
+            for _ in sweep([Layer(forward, images)], 1, cut, readers=readers):
+                pass
+    return time.perf_counter() - start, processors() - before
 
 
-def exhaust(rows, work=lambda: None):
-    """Seconds of all rows but the first, each asked for one ahead, as prediction does, with work meanwhile."""
-    next(rows)  # until then processes start
-    start = time.perf_counter()
-    with ThreadPoolExecutor(1) as ahead:
-        pending = ahead.submit(next, rows, None)
-        while pending.result() is not None:
-            pending = ahead.submit(next, rows, None)
-            work()
-    return time.perf_counter() - start
+def processors():
+    """Seconds of all processors that this process and those it has ended have had."""
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
-def shares(count):
-    """Bands for each of some readers."""
-    return [list(part) for part in np.array_split(np.array(BANDS), count)]
-
-
-def in_threads(path, count, **options):
-    """Yield when a row is there; each thread reads some of the bands."""
-    with ThreadPoolExecutor(count) as pool:
-        files = [rasterio.open(path, **options) for _ in range(count)]
-        out = np.empty((len(BANDS), SIZE, files[0].width), np.float32)
-        places = [slice(bands[0] - 1, bands[-1]) for bands in shares(count)]
-
-        def read(number, row):
-            window = Window(0, row, files[number].width, SIZE)
-            files[number].read(shares(count)[number], window=window, out=out[places[number]])
-
-        for row in range(0, files[0].height - SIZE + 1, STEP):
-            list(pool.map(read, range(count), [row] * count))
-            yield row + 1
-        for file in files:
-            file.close()
-
-
-def in_processes(path, count):
-    """Yield when a row is there; each process reads some of the bands into shared memory."""
-    with rasterio.open(path) as file:
-        height, width = file.shape
-    memory = SharedMemory(create=True, size=4 * len(BANDS) * SIZE * width)
-    context = multiprocessing.get_context("spawn")
-    pipes, processes = [], []
-    for bands in shares(count):
-        ours, theirs = context.Pipe()
-        processes.append(context.Process(target=serve, args=(theirs, memory.name, str(path), bands)))
-        processes[-1].start()
-        pipes.append(ours)
-    for pipe in pipes:
-        pipe.recv()
-    for row in range(0, height - SIZE + 1, STEP):
-        for pipe in pipes:
-            pipe.send(row)
-        for pipe in pipes:
-            pipe.recv()
-        yield row + 1
-    for pipe in pipes:
-        pipe.send(None)
-    for process in processes:
-        process.join()
-    memory.close()
-    memory.unlink()
-
-
-def serve(pipe, name, path, bands):
-    """Read rows on demand in a process."""
-    memory = SharedMemory(name)
-    with rasterio.open(path) as file:
-        out = np.ndarray((len(BANDS), SIZE, file.width), np.float32, memory.buf)
-        pipe.send(True)
-        while (row := pipe.recv()) is not None:
-            window = Window(0, row, file.width, SIZE)
-            file.read(bands, window=window, out=out[bands[0] - 1 : bands[-1]])
-            pipe.send(True)
-        del out
-    memory.close()
+def make_product(folder, side):
+    """Write a file of JPEG 2000 for each band, without loss: noise around a smooth surface."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name, metres in BANDS.items():
+        pixels = side * 10 // metres
+        wave = 1500 + 800 * np.sin(np.arange(pixels) * metres / 5000)
+        numbers = (wave + wave[:, None] / 3 + rng.integers(0, 64, (pixels, pixels))).astype(np.uint16)
+        place = {"crs": "EPSG:32632", "transform": rasterio.Affine(metres, 0, 5e5, 0, -metres, 5e6)}
+        profile = {"driver": "JP2OpenJPEG", "width": pixels, "height": pixels, "count": 1, "dtype": "uint16"}
+        lossless = {"QUALITY": "100", "REVERSIBLE": "YES"}
+        with rasterio.open(folder / f"scene_{name}.jp2", "w", **profile, **place, **lossless) as file:
+            file.write(numbers, 1)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--side", type=int, default=SIDE, help="side of the scene in pixels")
-    parser.add_argument("--readers", type=int, help="threads or processes")
-    options = parser.parse_args()
-    main(options.side, options.readers)
+    main()
