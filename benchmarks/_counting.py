@@ -1,6 +1,5 @@
 """What the benchmarks of training steps count and time."""
 
-import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -63,11 +62,6 @@ def in_turns(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str
             if number:
                 times[name].append(time.perf_counter() - start)
     return times
-
-
-def interleaved(steps: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, tuple[float, float]]:
-    """Minimum and median seconds of each step of `in_turns`."""
-    return {name: (min(t), statistics.median(t)) for name, t in in_turns(steps, rounds).items()}
 
 
 class Step:

@@ -26,7 +26,8 @@ def hf_peft() -> ModuleType | Skipped:
 
 def terratorch() -> Skipped | None:
     """Why nothing stands beside TerraTorch, if it is not installed."""
-    if importlib.util.find_spec("terratorch") is None:
+    found = importlib.util.find_spec("terratorch")
+    if found is None or found.origin is None:  # the latter is a mere folder of that name
         return Skipped("TerraTorch is not installed in this environment, so that nothing stands beside it")
     return None
 

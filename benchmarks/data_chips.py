@@ -1,11 +1,11 @@
 """How many GeoTIFF chips are read in a second, in the second epoch, against a reader as TerraTorch's generic one?
 
     python -m benchmarks data_chips
-    /path/of/terratorch's/python benchmarks/data_chips.py --terratorch     (its own reader, where it is installed)
 
 128 deflate-compressed chips of 6 bands, 224 x 224 pixels, int16, with masks; batches of 8, two workers each. Rounds are
 interleaved. "plain" opens each file with rasterio in a torch DataLoader with two processes, stacks and scales, as
-`terratorch.datasets.GenericNonGeoSegmentationDataset` does with rioxarray; "decoded, disk" has no memory for samples,
+`terratorch.datasets.GenericNonGeoSegmentationDataset` does with rioxarray; "terratorch" is that one itself, where it is
+installed; "decoded, disk" has no memory for samples,
 so it maps them from the cache; "decoded, memory" is the default for a split that fits.
 
 Goal: at least 20 times the generic reader (73 chips/s on an idle machine of two cores: 1,460).
@@ -13,39 +13,48 @@ Goal: at least 20 times the generic reader (73 chips/s on an idle machine of two
 
 import argparse
 import os
-import statistics
-import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-CHIPS, BATCH, GOAL = 128, 8, 20.0
+from benchmarks._counting import in_turns
+from benchmarks._peers import terratorch
+from benchmarks._rows import Goal, Row, Skipped, Spread, arguments, tell
+from benchmarks.data_wait import write_chips
+
+CHIPS, BATCH, GOAL = 128, 8, Goal(20.0, least=True)
+PEERS = ("plain", "terratorch")
 
 
-def main() -> None:
-    """Print chips per second of each reader, and the ratios with their spread."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--terratorch", action="store_true", help="read --folder with TerraTorch, and nothing else")
-    parser.add_argument("--folder", type=Path, help="of chips that another call wrote; kept")
-    options = parser.parse_args()
-    if options.terratorch:
-        _report({"terratorch": _measure({"terratorch": _terratorch(options.folder)}, options.rounds)["terratorch"]})
-        return
+def measured(options: argparse.Namespace) -> Iterator[Row | Skipped]:
+    """Chips per second of each reader, and ours beside the generic ones."""
     with tempfile.TemporaryDirectory() as temporary:
         os.environ["ADAPTEO_CACHE"] = str(Path(temporary) / "cache")
-        root = options.folder or Path(temporary) / "chips"
-        if not root.is_dir():
-            root.mkdir(parents=True)
-            _write(root)
-        _report(_measure(_readers(root), options.rounds))
+        root = Path(temporary) / "chips"
+        root.mkdir()
+        write_chips(root, options.chips)
+        readers = _readers(root)
+        if (missing := terratorch()) is None:
+            readers["terratorch"] = _terratorch(root)
+        else:
+            yield missing
+        times = in_turns(
+            {name: lambda epoch=epoch: _exhaust(epoch()) for name, epoch in readers.items()}, options.rounds
+        )
+    for name, found in times.items():
+        rates = [options.chips / each for each in found]
+        yield Row(name, "rate", options.chips / min(found), "chips/s", spread=Spread.of(rates))
+    for peer in [name for name in PEERS if name in times]:
+        for name in [name for name in times if name not in PEERS]:
+            faster = [theirs / ours for ours, theirs in zip(times[name], times[peer], strict=True)]
+            goal = GOAL if name.startswith("decoded") else None
+            value = min(times[peer]) / min(times[name])
+            yield Row(f"{name} / {peer}", "rate", value, "ratio", goal, Spread.of(faster))
 
 
-def _write(root: Path) -> None:
-    from benchmarks.data_wait import write_chips
-
-    write_chips(root, CHIPS)
+def _exhaust(epoch: Iterable[object]) -> None:
+    for _ in epoch:
+        pass
 
 
 def _readers(root: Path) -> dict[str, Callable[[], Iterable[object]]]:
@@ -105,30 +114,15 @@ def _terratorch(root: Path) -> Callable[[], Iterable[object]]:
     return lambda: loader
 
 
-def _measure(readers: dict[str, Callable[[], Iterable[object]]], rounds: int) -> dict[str, list[float]]:
-    """Chips per second of each reader in each round, after an epoch that does not count."""
-    found: dict[str, list[float]] = {name: [] for name in readers}
-    for number in range(rounds + 1):
-        for name, epoch in readers.items():
-            began = time.perf_counter()
-            for _ in epoch():
-                pass
-            if number:
-                found[name].append(CHIPS / (time.perf_counter() - began))
-    return found
-
-
-def _report(rates: dict[str, list[float]]) -> None:
-    for name, found in rates.items():
-        line = f"{name:16}{statistics.median(found):8.0f} chips/s   ({min(found):.0f} .. {max(found):.0f})"
-        if "plain" in rates and name != "plain":
-            ratios = [ours / theirs for ours, theirs in zip(found, rates["plain"], strict=True)]
-            line += f"   {statistics.median(ratios):6.1f} x plain ({min(ratios):.1f} .. {max(ratios):.1f})"
-        print(line, flush=True)
-    if "plain" in rates:
-        print(f"goal: decoded at least {GOAL:g} times the generic reader")
+def main(given: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = arguments(__doc__)
+    parser.add_argument("--chips", type=int, default=CHIPS)
+    options = parser.parse_args(given)
+    if options.quick:
+        options.rounds, options.chips = 1, 8
+    tell(Path(__file__).stem, options, measured(options))
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parents[1]))
     main()

@@ -54,7 +54,7 @@ def measured(options):
                 yield Row(what, "windows", count, "")
                 yield Row(what, "time of predicting", min(around), "s", spread=Spread.of(around))
                 yield Row(what, "time of nano", min(whole), "s", spread=Spread.of(whole))
-                yield Row(what, "of it timed", options.rounds * BATCHES * cut.batch / count, "ratio")
+                yield Row(what, "of it measured", options.rounds * BATCHES * cut.batch / count, "ratio")
                 yield Row(what, "peak", max(each[2] for each in found), "MiB")
                 shares = Spread.of([a / b for a, b in zip(around, whole, strict=True)])
                 yield Row(f"{what}, beside nano", "time", min(around) / min(whole), "ratio", GOAL, shares)

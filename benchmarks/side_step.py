@@ -15,22 +15,22 @@ of a dense one, so that `side` is a little cheaper than it says.
 
 import argparse
 import copy
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adapteo.backbones.prithvi import Prithvi
 from adapteo.bands import HLS6
-from adapteo.contracts import Backbone, Batch, Method, SideRoute, adapt, trainable_count
+from adapteo.contracts import Backbone, Batch, Method, SideRoute, adapt
 from adapteo.peft.frozen import Frozen
 from adapteo.peft.full import Full
 from adapteo.peft.lora import LoRA
 from adapteo.peft.lst import LST
 from adapteo.peft.side import Side
-from benchmarks._counting import interleaved, operations, saved_bytes
+from benchmarks._counting import DEVICE, Step, costs, in_turns, operations, saved_bytes
+from benchmarks._rows import Goal, Row, Spread, arguments, tell
 
 METHODS: dict[str, Method] = {
     "full": Full(),
@@ -41,37 +41,14 @@ METHODS: dict[str, Method] = {
     "side": Side(),
     "side, D / 6": Side(reduction=6),
 }
-GOALS = {"flops": 0.36, "saved_bytes": 0.25}
+OPERATIONS, SAVED, FASTER = Goal(0.36), Goal(0.25), Goal(20.0, least=True)
 Maps = Callable[[], list[Tensor]]
 
 
-class Step:
-    """Forward, and backward where something is trained, of a random projection of maps."""
-
-    def __init__(self, model: nn.Module, maps: Maps) -> None:
-        self.model, self.maps = model, maps
-        self.trained = trainable_count(model) > 0
-        self.projections: list[Tensor] = []
-
-    def forward(self) -> Tensor:
-        """The first half."""
-        with torch.set_grad_enabled(self.trained):
-            maps = self.maps()
-            self.projections = self.projections or [torch.randn_like(each) for each in maps]
-            return torch.stack([(m * p).sum() for m, p in zip(maps, self.projections, strict=True)]).sum()
-
-    def __call__(self) -> None:
-        """Do both."""
-        loss = self.forward()
-        if self.trained:
-            loss.backward()
-        self.model.zero_grad(set_to_none=True)
-
-
-def steps(batch: Batch) -> dict[str, Step]:
+def steps(batch: Batch, variant: str) -> dict[str, Step]:
     """One step per method, and for those beside the trunk one from stored outputs of it."""
     torch.manual_seed(0)
-    plain = Prithvi(variant="1.0-100M", weights="random").build(HLS6)
+    plain = Prithvi(variant=variant, weights="random").build(HLS6).to(DEVICE)
     found: dict[str, Step] = {}
     for name, method in METHODS.items():
         model = adapt(copy.deepcopy(plain), method).train()
@@ -88,49 +65,31 @@ def from_stored(model: Backbone, route: SideRoute, batch: Batch) -> Maps:
     return lambda: route.go_on(model, stored, grid)
 
 
-def table(rounds: int, size: int, count: int) -> list[dict[str, object]]:
-    """Cost of a step under each method."""
-    named = steps(Batch(torch.randn(count, 1, len(HLS6), size, size)))
-    times = interleaved(named, rounds)
-    rows: list[dict[str, object]] = []
-    for name, step in named.items():
-        row: dict[str, object] = {"model": name, "trained": trainable_count(step.model), "flops": operations(step)}
-        row |= {
-            "saved_bytes": saved_bytes(step.forward, step.model, step.projections),
-            "min_s": times[name][0],
-            "median_s": times[name][1],
-        }
-        rows.append(row)
-    return rows
+def measured(options: argparse.Namespace) -> Iterator[Row]:
+    """Cost of a step under each method, and what the goals are about."""
+    batch = Batch(torch.randn(options.batch, 1, len(HLS6), options.size, options.size, device=DEVICE))
+    named = steps(batch, "2.0-tiny-TL" if options.quick else "1.0-100M")
+    times = in_turns(named, options.rounds)
+    yield from costs(named, times, "full")
+    counted = {n: (operations(s), saved_bytes(s.forward, s.model, s.projections)) for n, s in named.items()}
+    for name in ("lst", "side"):
+        flops, saved = (a / b for a, b in zip(counted[name], counted["full"], strict=True))
+        yield Row(f"{name} / full", "arithmetic", flops, "ratio", OPERATIONS)
+        yield Row(f"{name} / full", "saved", saved, "ratio", SAVED)
+        stored = times[f"{name}, stored"]
+        spread = Spread.of([a / b for a, b in zip(times[name], stored, strict=True)])
+        yield Row(f"{name} / {name}, stored", "time", min(times[name]) / min(stored), "ratio", FASTER, spread)
 
 
-def main() -> None:
-    """Measure, print the table and the ratios, and write them as JSON when asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
+def main(given: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    parser = arguments(__doc__)
     parser.add_argument("--size", type=int, default=224, help="pixels per side")
     parser.add_argument("--batch", type=int, default=2)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    rows = table(options.rounds, options.size, options.batch)
-    full = rows[0]
-    heads = "".join(f"{head:>10}" for head in ("trained", "GFLOP", "/full", "saved MiB", "/full", "min s", "/full"))
-    print(f"{'':22}{heads}")
-    for row in rows:
-        shares = [row[key] / full[key] for key in ("flops", "saved_bytes", "min_s")]
-        print(
-            f"{row['model']:22}{row['trained']:10}{row['flops'] / 1e9:10.1f}{shares[0]:10.4f}"
-            f"{row['saved_bytes'] / 2**20:10.1f}{shares[1]:10.4f}{row['min_s']:10.3f}{shares[2]:10.3f}"
-        )
-    by_name = {row["model"]: row for row in rows}
-    for name in ("lst", "side"):
-        for key, goal in GOALS.items():
-            print(f"{name}: {key} / full {by_name[name][key] / full[key]:.4f} (goal: at most {goal})")
-        faster = by_name[name]["min_s"] / by_name[f"{name}, stored"]["min_s"]
-        print(f"{name}: from stored features {faster:.1f} times faster (goal: at least 20)")
-    if options.json:
-        facts = {"torch": torch.__version__, "threads": torch.get_num_threads(), "rounds": options.rounds}
-        options.json.write_text(json.dumps({**facts, "methods": rows}, indent=2))
+    options = parser.parse_args(given)
+    if options.quick:
+        options.rounds, options.size, options.batch = 1, 32, 1
+    tell(Path(__file__).stem, options, measured(options))
 
 
 if __name__ == "__main__":

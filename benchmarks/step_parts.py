@@ -1,7 +1,7 @@
 """Where does a step go: backbone, decoder, loss, optimiser, metrics?
 
     python -m benchmarks step_parts
-    python -m benchmarks.step_parts --rounds 20 --json step_parts.json
+    python -m benchmarks step_parts --rounds 20 --json step_parts.json
 
 Random weights and images. A training step is forward, backward and AdamW; a validation step is forward, loss and the
 statistics of each image, from which all metrics follow. The parts are timed one after the other in the same step, cut
@@ -13,9 +13,8 @@ Goal: metrics below 2 % of a validation step, and of a training step.
 
 import argparse
 import copy
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +32,10 @@ from adapteo.peft.lora import LoRA
 from adapteo.tasks.classification import TASK as CLASSIFICATION
 from adapteo.tasks.segmentation import Segmentation
 from adapteo.vit import set_memory
+from benchmarks._rows import Goal, Row, Spread, arguments, seconds, tell
 
-GOAL = 0.02
+GOAL = Goal(0.02)
+ONCE = "metrics, once an epoch"
 TRAINING = ("backbone", "decoder", "loss", "loss, back", "decoder, back", "backbone, back", "optimiser")
 
 
@@ -131,7 +132,7 @@ class Parts:
         statistics = self.task.statistics(logits, self.target)
         clock.stop("statistics")
         self.task.metrics(statistics.sum(0), self.classes)
-        clock.stop("metrics, once an epoch")
+        clock.stop(ONCE)
         return clock.seconds
 
     def layouts(self) -> dict[str, float]:
@@ -170,44 +171,38 @@ def channels_first(decoder: Decoder) -> nn.Module:
     return copy.deepcopy(decoder).to(memory_format=torch.contiguous_format)
 
 
-def least(step: Callable[[], dict[str, float]], rounds: int) -> dict[str, float]:
-    """The least of each part over the rounds, after one that does not count."""
+def rounds_of(step: Callable[[], dict[str, float]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each part in each round, after one that does not count."""
     found = [step() for _ in range(rounds + 1)][1:]
-    return {name: min(each[name] for each in found) for name in found[0]}
+    return {name: [each[name] for each in found] for name in found[0]}
 
 
-def measured(case: Case, rounds: int) -> dict[str, object]:
-    """All figures of a case."""
-    parts = Parts(case)
-    training, validation = least(parts.training, rounds), least(parts.validation, rounds)
-    row: dict[str, object] = {"case": case.title, "training": training, "validation": validation}
-    row["metrics_of_validation"] = validation["statistics"] / sum(
-        value for name, value in validation.items() if name != "metrics, once an epoch"
-    )
-    row["metrics_of_training"] = validation["statistics"] / sum(training.values())
-    row["layouts"] = least(parts.layouts, rounds)
-    return row
+def measured(options: argparse.Namespace) -> Iterator[Row]:
+    """All figures of all cases."""
+    for case in CASES[2:] if options.quick else CASES:
+        parts = Parts(case)
+        training, validation = (rounds_of(step, options.rounds) for step in (parts.training, parts.validation))
+        for kind, found in (("training", training), ("validation", validation)):
+            in_step = {name: each for name, each in found.items() if name != ONCE}
+            whole = [sum(each) for each in zip(*in_step.values(), strict=True)]
+            for name, each in found.items():
+                yield seconds(f"{case.title}, {kind}: {name}", each)
+                if name in in_step:
+                    share = min(each) / sum(map(min, in_step.values()))
+                    spread = Spread.of([a / b for a, b in zip(each, whole, strict=True)])
+                    yield Row(f"{case.title}, {kind}: {name}", "share of the time", share, "ratio", spread=spread)
+            ratios = [a / b for a, b in zip(validation["statistics"], whole, strict=True)]
+            value = min(validation["statistics"]) / sum(map(min, in_step.values()))
+            yield Row(f"{case.title}, metrics / {kind} step", "time", value, "ratio", GOAL, Spread.of(ratios))
+        for name, each in rounds_of(parts.layouts, options.rounds).items():
+            yield seconds(f"{case.title}, {name}", each)
 
 
-def main() -> None:
-    """Measure, print shares, and write JSON when asked."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    rows = [measured(case, options.rounds) for case in CASES]
-    for row in rows:
-        print(row["case"])
-        for kind in ("training", "validation"):
-            total = sum(value for name, value in row[kind].items() if name != "metrics, once an epoch")
-            shares = ", ".join(f"{name} {value / total:.1%}" for name, value in row[kind].items())
-            print(f"  {kind:11}{total * 1e3:9.1f} ms: {shares}")
-        print("  " + ", ".join(f"{name} {value * 1e3:.1f} ms" for name, value in row["layouts"].items()))
-        worst = max(row["metrics_of_validation"], row["metrics_of_training"])
-        print(f"  metrics {worst:.2%} of a step; goal {GOAL:.0%}: {'met' if worst < GOAL else 'not met'}")
-    if options.json:
-        facts = {"torch": torch.__version__, "threads": torch.get_num_threads(), "rounds": options.rounds}
-        options.json.write_text(json.dumps({**facts, "rows": rows}, indent=2))
+def main(given: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    options = arguments(__doc__).parse_args(given)
+    options.rounds = 1 if options.quick else options.rounds
+    tell(Path(__file__).stem, options, measured(options))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A training step of Prithvi 1.0-100M with a U-Net, ours beside TerraTorch's, full fine-tuning and LoRA.
 
-    python -m benchmarks terratorch_step          # in an environment that has TerraTorch; elsewhere it says so and ends
+    python -m benchmarks terratorch_step          # where TerraTorch is installed; elsewhere it says so
     python -m benchmarks terratorch_step --rounds 7
 
 Two images of 224 x 224 pixels, six bands, three classes, random weights, float32: forward, loss, backward, update, and
@@ -12,9 +12,9 @@ Goal: LoRA with ``train.memory: lean`` at most 0.75 of the time and 0.75 of the 
 """
 
 import argparse
-import importlib.util
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,9 @@ from adapteo.peft.full import Full
 from adapteo.peft.lora import LoRA
 from adapteo.tasks.segmentation import Segmentation
 from adapteo.vit import set_memory
-from benchmarks._counting import interleaved, saved_bytes
+from benchmarks._counting import in_turns, saved_bytes
+from benchmarks._peers import terratorch
+from benchmarks._rows import Goal, Row, Skipped, arguments, ratio, seconds, tell
 
 BANDS = ["BLUE", "GREEN", "RED", "NIR_NARROW", "SWIR_1", "SWIR_2"]
 LORA = {
@@ -41,6 +43,7 @@ LORA = {
     },
 }
 CLASSES = 3
+BASE, GOAL = "TerraTorch, LoRA", Goal(0.75)
 
 
 class Side:
@@ -107,17 +110,15 @@ def autocast(side: Side) -> Side:
     return Side(side.model, loss, side.optimiser.defaults["fused"])
 
 
-def main() -> None:
-    """Print the table and the ratios."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    if importlib.util.find_spec("terratorch") is None:
-        print("TerraTorch is not installed in this environment: nothing to compare with")
+def measured(options: argparse.Namespace) -> Iterator[Row | Skipped]:
+    """Steps of both, and ours beside TerraTorch's LoRA."""
+    if (missing := terratorch()) is not None:
+        yield missing
         return
     warnings.simplefilter("ignore")
-    images = torch.randn(2, 1, len(HLS6), 224, 224)
-    target = torch.randint(CLASSES, (2, 224, 224))
+    size = 64 if options.quick else 224
+    images = torch.randn(2, 1, len(HLS6), size, size)
+    target = torch.randint(CLASSES, (2, size, size))
     sides = {
         "TerraTorch, full": theirs(images, target, lora=False),
         "TerraTorch, LoRA": theirs(images, target, lora=True),
@@ -129,17 +130,24 @@ def main() -> None:
     for name in ("TerraTorch, LoRA", "ours, LoRA, lean"):
         sides[f"{name}, bf16"] = autocast(sides[name])
     torch.set_float32_matmul_precision("highest")  # importing TerraTorch lowers it
-    times = interleaved({name: side.step for name, side in sides.items()}, options.rounds)
+    times = in_turns({name: side.step for name, side in sides.items()}, options.rounds)
     saved = {name: saved_bytes(side.loss, side.model) for name, side in sides.items()}
-    print(f"{'':26}{'trained':>13}{'min s':>8}{'median s':>10}{'saved MiB':>11}{'time':>7}{'saved':>7} of its LoRA")
-    base = "TerraTorch, LoRA"
     for name, side in sides.items():
-        count = sum(p.numel() for p in side.model.parameters() if p.requires_grad)
-        least, median = times[name]
-        shares = least / times[base][0], saved[name] / saved[base]
-        print(
-            f"{name:26}{count:13,}{least:8.3f}{median:10.3f}{saved[name] / 2**20:11.1f}{shares[0]:7.2f}{shares[1]:7.2f}"
-        )
+        yield Row(name, "trained", sum(p.numel() for p in side.model.parameters() if p.requires_grad), "")
+        yield Row(name, "saved", saved[name], "B")
+        yield Row(name, f"/ {BASE}", saved[name] / saved[BASE], "ratio")
+        yield seconds(name, times[name])
+        yield ratio(name, f"time / {BASE}", times[name], times[BASE])
+    ours_lean, what = "ours, LoRA, lean", f"ours, LoRA, lean / {BASE}"
+    yield ratio(what, "time", times[ours_lean], times[BASE], GOAL)
+    yield Row(what, "saved", saved[ours_lean] / saved[BASE], "ratio", GOAL)
+
+
+def main(given: list[str] | None = None) -> None:
+    """Measure, print and write."""
+    options = arguments(__doc__).parse_args(given)
+    options.rounds = 1 if options.quick else options.rounds
+    tell(Path(__file__).stem, options, measured(options))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-QUICK = ("lora_step", "trunk_kinds")
+QUICK = ("lora_step", "side_step", "step_parts", "terratorch_step", "trunk_kinds")
+SLOWER = ("data_chips", "data_wait", "plan", "predict_memory", "predict_overhead", "start_up")
 CONDITIONS = {"torch", "threads", "device", "commit", "date", "options", "cores", "adapteo", "python", "system"}
 
 
@@ -48,8 +49,9 @@ def check(content, name):
 
 
 @pytest.mark.filterwarnings("ignore")  # of the peers that are imported
-@pytest.mark.parametrize("name", QUICK)
-def test_a_quick_run_writes_what_it_prints(name, tmp_path, capsys):
+@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOWER)])
+def test_a_quick_run_writes_what_it_prints(name, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("ADAPTEO_CACHE", str(tmp_path / "cache"))
     module(name).main(["--quick", "--json", str(tmp_path / "deep" / "found.json")])
     content = json.loads((tmp_path / "deep" / "found.json").read_text())
     check(content, name)
@@ -110,6 +112,15 @@ def test_every_benchmark_can_be_named_and_strange_ones_are_refused(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["benchmarks", "lora_step", "plan", "--json", "a.json"])
     with pytest.raises(SystemExit, match="--json belongs to one benchmark"):
         module("__main__").main()
+
+
+def test_peers_that_are_missing_are_told_in_a_line(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(module("_peers").importlib.util, "find_spec", lambda name: None)
+    module("terratorch_step").main(["--quick", "--json", str(tmp_path / "found.json")])
+    content = json.loads((tmp_path / "found.json").read_text())
+    assert content["rows"] == []
+    assert content["skipped"] == [capsys.readouterr().out.strip()]
+    assert "not installed" in module("_peers").hf_peft().reason
 
 
 def test_rounds_are_in_turns():
