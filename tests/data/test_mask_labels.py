@@ -46,7 +46,7 @@ def survey(root, labels="m.tif", names=(), **more):
 def whole(made, size=(64, 96), name="s"):
     """All targets of a scene put together."""
     out = np.full(size, IGNORE)
-    for key in made._plan.windows:
+    for key in made.plan.windows:
         stem, _, place = key.rpartition("/")
         if stem == name:
             row, col = map(int, place.split("_"))
@@ -311,3 +311,10 @@ def test_sen1floods11_in_spain(shared_data):
         values = file.read(1).astype(int)
     np.testing.assert_array_equal(whole(made, values.shape, "Spain_7370579_S2Hand"), np.where(values < 0, -1, values))
     assert sum("-1" in note for note in made.notes) == (values < 0).any()
+
+
+def test_masks_have_no_column(tmp_path):
+    scene(tmp_path / "s.tif")
+    mask(tmp_path / "m.tif", np.arange(64, dtype=np.uint8).repeat(96).reshape(64, 96) // 32)
+    with pytest.raises(ConfigError, match="leave `class_column` out"):
+        survey(tmp_path, class_column="kind").classes  # noqa: B018
