@@ -1,6 +1,7 @@
 """Polygons written for QGIS: they come back, with their style, or nothing is written."""
 
 import sqlite3
+import weakref
 from contextlib import closing
 from xml.etree import ElementTree
 
@@ -99,6 +100,20 @@ def test_batches_become_one_layer(tmp_path):
         write_batches(path, breaks(), "EPSG:32633", "the map", STYLE)
     assert path.read_bytes() == before
     assert {file.name for file in tmp_path.iterdir()} == {path.name, whole.name}
+
+
+def test_a_batch_is_let_go_before_the_next_one(tmp_path):
+    seen = []
+
+    def batches():
+        for _ in range(3):
+            made = [np.array([box(0, 0, 1, 1)], object)]
+            seen.append(weakref.ref(made[0]))
+            yield made.pop(), {"code": np.array([1])}
+            assert seen[-1]() is None
+
+    write_batches(tmp_path / "a.gpkg", batches(), "EPSG:32633", "map")
+    assert len(seen) == 3
 
 
 def test_what_cannot_be_written_leaves_what_was_there(tmp_path, monkeypatch):

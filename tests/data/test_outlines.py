@@ -1,5 +1,6 @@
 """Outlines of parts against GDAL's: the same polygons, corner by corner, whatever the strips and batches."""
 
+import weakref
 from itertools import pairwise
 
 import numpy as np
@@ -77,6 +78,15 @@ def test_batches_are_small_but_for_what_is_large_and_owners_stay_together():
     assert [len(some) for some, _ in found] == [20] * 20
     assert np.concatenate([some for _, some in found]).tolist() == owners.tolist()
     assert all(not set(one) & set(other) for (_, one), (_, other) in pairwise(found))
+
+
+def test_what_was_given_is_not_kept(monkeypatch):
+    monkeypatch.setattr(_outlines, "_BATCH", 10)
+    drawing = draw(iter([np.arange(100).reshape(10, 10)]), np.arange(100))
+    for polygons, _ in drawing:
+        seen = weakref.ref(polygons[0])
+        del polygons
+        assert seen() is None
 
 
 @pytest.mark.parametrize("values", [np.full((3, 4), -1), np.full((1, 1), -1)])
