@@ -48,6 +48,7 @@ class ScreenObserver(Observer):
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
+            disable=not self.console.is_terminal,  # else an empty line is left behind in a file
         )
         self.bar = self.progress.add_task("training", total=total, completed=done)
         self.progress.start()

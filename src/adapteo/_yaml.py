@@ -265,7 +265,11 @@ def _text(path: Path) -> str:
         raise ConfigError(f"{path} is a folder", fix="give the YAML file in it", allowed=_yaml_files(path))
     if not path.exists():
         beside = _yaml_files(path.parent)
-        raise ConfigError(f"{path} does not exist{closest(path.name, beside)}", allowed=beside)
+        raise ConfigError(
+            f"{path} does not exist{closest(path.name, beside)}",
+            allowed=beside,
+            fix="name a YAML file, or a project folder, which `adapteo init` makes",
+        )
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -208,3 +208,7 @@ def test_dates_in_a_file_that_does_not_name_its_bands(here):
 def test_all_dates_of_a_band_first(here):
     write_scene(here / "scenes/a.tif", ("blue", "blue", "green", "green"))
     assert "gdal_translate -b 1 -b 3 -b 2 -b 4" in burn()
+
+
+def test_labels_in_the_place_of_the_name(here):
+    assert "name the project first" in refused("labels.gpkg", "--images", "scenes/*.tif", "--labels", "burn")

@@ -70,8 +70,9 @@ def test_files_of_two_dates(tmp_path, monkeypatch):
     chips, survey = (config.load(tmp_path / path).dataset for path in ("chips/adapteo.yaml", "crops/adapteo.yaml"))
     assert (chips.frames, chips.bands, len(chips.split("val"))) == (2, survey.bands, len(survey.split("val")))
     np.testing.assert_array_equal(chips.read(chips.split("val")[0]).dates, [[2023, 105], [2023, 227]])
-    done("fit", "crops", "train.epochs=10", "train.head_rate=0.01", "train.head_start=false", "decoder=linear")
-    done("predict", "crops", "b_20230418_20230812.tif", "--out", "map.tif")
+    said = done("fit", "crops", "train.epochs=10", "train.head_rate=0.01", "train.head_start=false", "decoder=linear")
+    assert "" not in said.stderr.splitlines()  # no trace of a bar where there is no terminal
+    assert not done("predict", "crops", "b_20230418_20230812.tif", "--out", "map.tif").stderr
     with rasterio.open("map.tif") as mapped, rasterio.open("b_20230418_20230812.tif") as scene:
         assert (mapped.shape, mapped.crs, mapped.transform) == (scene.shape, scene.crs, scene.transform)
         found = mapped.read(1)

@@ -95,7 +95,7 @@ def _carry_out(tasks: Sequence[Task], setting: Setting, console: Console) -> dic
     left = [task for task, outcome in outcomes.items() if outcome.state == WAITING]
     console.print(_summary(outcomes.values()), highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         shown = bar.add_task("cells", total=len(left))
         jobs = setting.options.jobs
         made = spread(_groups(left, setting), setting, jobs) if jobs else here(left, setting)

@@ -184,7 +184,8 @@ def predict(  # noqa: PLR0913  # one for each option
     if polygons is not None and not fitted.imagery.classes:
         raise ConfigError("this run maps values, which have no polygons", fix="leave --polygons out")
     columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("predict", total=None)
         written = fitted.predict(
             scenes,

@@ -141,7 +141,8 @@ def chips(
 
     source = read_source(config)
     columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("chips", total=None)
         written = write_chips(
             source.dataset,

@@ -177,7 +177,7 @@ def read_masks(
             allowed=[scene.path.name for scene in scenes],
             fix="correct `labels` and `scenes`, or give the masks their place with gdal_edit.py",
         )
-    notes = [f"{len(lonely)} masks lie in no scene, e.g. {lonely[0]}"] if lonely else []
+    notes = [f"{len(lonely)} of {len(paths)} masks lie in no scene, e.g. {lonely[0]}"] if lonely else []
     table, ignored = _table(masks, class_names, ignore)
     counts: dict[int, int] = {}
     for mask in masks:

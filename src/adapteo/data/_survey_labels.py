@@ -45,6 +45,11 @@ def find_labels(root: Path, wanted: LabelsWanted, scenes: Sequence[SceneFile]) -
                 allowed=["block", "scene", "date", "random"],
                 fix="divide by scene, and name the scenes of each part",
             )
+        if wanted.class_column:
+            raise ConfigError(
+                f"class_column is '{wanted.class_column}', but the labels are masks, which have values, no columns",
+                fix="leave `class_column` out; `class_names` names the values",
+            )
         return read_masks(root, wanted.labels, scenes, names, wanted.ignore_values)
     if not isinstance(wanted.labels, str):
         raise ConfigError(f"labels is {list(wanted.labels)}", allowed=["one vector file", "several masks"])

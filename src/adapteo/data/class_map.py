@@ -11,7 +11,7 @@ from adapteo.data._outlines import draw
 from adapteo.data._pixel_area import Areas, pixel_areas
 from adapteo.data._polygonise import Legend, read_legend, read_strips
 from adapteo.data.patches import Patches, find
-from adapteo.errors import DataError
+from adapteo.errors import DataError, closest
 
 _PIXELS = 2**21
 """Of a strip, about: what is worked on at a time, some 20 bytes for each."""
@@ -128,5 +128,5 @@ def check_codes(wanted: Sequence[str], names: dict[int, str], path: Path) -> set
     known = {name: code for code, name in names.items()} | {str(code): code for code in names}
     for name in wanted:
         if name not in known:
-            raise DataError(f"{path} has no class '{name}'", allowed=names.values())
+            raise DataError(f"{path} has no class '{name}'{closest(name, names.values())}", allowed=names.values())
     return {known[name] for name in wanted}

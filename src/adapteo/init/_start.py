@@ -153,13 +153,13 @@ def _check_target(path: Path, overwrite: bool) -> None:
         raise ConfigError(
             f"{path} is there already", fix="choose another name, or add --overwrite (the run beside it is left alone)"
         )
-    if path.parent.exists() and not path.parent.is_dir():
-        raise ConfigError(f"{path.parent} is a file, not a folder", fix="choose another name for the project")
-    if path.parent.suffix in (".yaml", ".yml", ".tif", ".gpkg"):
+    if path.parent.suffix.lower() in (".yaml", ".yml", ".tif", ".gpkg"):
         raise ConfigError(
             f"{path.parent} is the name of a file; a project is a folder",
             fix="name the project first: adapteo init NAME --images … --labels …",
         )
+    if path.parent.exists() and not path.parent.is_dir():
+        raise ConfigError(f"{path.parent} is a file, not a folder", fix="choose another name for the project")
 
 
 def _survey(places: Places, bands: Bands, values: Values, labels: LabelFacts, dates: Dates) -> Survey:

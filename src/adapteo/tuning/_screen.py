@@ -39,6 +39,7 @@ class ScreenReporter(Reporter):
             TimeRemainingColumn(),
             console=self.console,
             transient=True,
+            disable=not self.console.is_terminal,  # else an empty line is left behind in a file
         )
         self.all, self.one = TaskID(0), TaskID(0)
         self._said: set[str] = set()
