@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 import timm_here
 import tiny
 import toy
-from adapteo import config, experiment, machine, plan, registry
+from adapteo import config, experiment, machine, plan, quantise, registry
 from adapteo.assembly import adapt_model, assemble, loader
 from adapteo.cli import app
 from adapteo.errors import ConfigError
@@ -17,6 +17,7 @@ from adapteo.feature_cache import with_features
 from adapteo.machine import Limit
 from adapteo.meter import Memory
 from adapteo.plan import Planner
+from adapteo.quantise import make_ready
 from adapteo.tracing import Counter, Step
 from adapteo.train import Observer
 
@@ -147,6 +148,62 @@ def test_what_fits_and_what_to_change(tmp_path, monkeypatch):
     assert other.advice.changes == ("method=frozen", "train.batch=1", "train.accumulate=4")
     assert plan.verdict(other)[1:3] == ["  method: frozen", "  train: {batch: 1, accumulate: 4}"]
     assert advice(1000).advice is None
+
+
+@pytest.fixture
+def kinds():
+    """Kinds of trunk coarser than fp32 that can be had here."""
+    found = quantise.coarser("fp32")
+    for kind in found:
+        make_ready(kind)
+    return found
+
+
+def test_nf4_is_offered_where_it_can_be_had(monkeypatch):
+    for spec, last in ((None, "int8"), (object(), "nf4")):
+        monkeypatch.setattr(quantise.importlib.util, "find_spec", lambda name, spec=spec: spec)
+        assert quantise.coarser("fp32") == ("bf16", "int8", "nf4")[: 2 + (last == "nf4")]
+        assert quantise.coarser("bf16")[-1] == last
+        assert quantise.coarser("nf4") == ()
+
+
+def test_a_trunk_in_fewer_bytes_is_offered_where_weights_matter(kinds, tmp_path):
+    """Twelve blocks of width 192: 12 D^2 weights each, and 4 + 4 + 1 times D outputs with a scale in int8."""
+    made = plan.make(spell(tmp_path, "lora", TINY), "8GB")
+    need = {each.name: each for each in made.needs}
+    weights, outputs = 12 * 12 * 192**2, 12 * 9 * 192
+    saved = {"bf16": 2 * weights, "int8": 3 * weights - 4 * outputs, "nf4": 7 * weights // 2 - 4 * weights // 64}
+    assert [name for name in need if "trunk" in name] == [f"lora, trunk={kind}" for kind in kinds]
+    for kind in kinds:
+        other = need[f"lora, trunk={kind}"]
+        assert other.changes == (f"train.trunk={kind}",)
+        assert other.memory == need["lora"].memory | {"weights": need["lora"].memory["weights"] - saved[kind]}
+        assert other.parameters == need["lora"].parameters
+        assert need["lora"].peak - saved[kind] <= other.peak <= need["lora"].peak - saved[kind] + 4 * 4 * 192**2
+
+
+def test_no_trunk_is_offered_where_it_saves_nothing(tmp_path):
+    whole = plan.make(spell(tmp_path / "a", "full", TINY), "8GB")
+    large = plan.make(spell(tmp_path / "b", "lora", "train.memory=fast"), "8GB")
+    assert large.needs[0].peak > 4 * large.needs[0].memory["weights"]
+    names = [[need.name for need in made.needs if "trunk" in need.name] for made in (whole, large)]
+    assert names == [[], []]
+
+
+def test_the_mildest_trunk_that_fits_is_advised(kinds, tmp_path, monkeypatch):
+    """Just too little memory for one kind even in the smallest batch: the next one is told, in a larger batch."""
+    run = spell(tmp_path, "lora", "backbone.depth=4", "train.batch=4")
+    planner = Planner(run, HERE)
+    for before, kind in zip(("fp32", *kinds), kinds, strict=False):
+        least = planner.need("it", trunk=before, memory="leanest", batch=1, accumulate=4).peak
+        limit = Limit(least - 1, "a test", gpu=False, here=False)
+        monkeypatch.setattr(machine, "limit", lambda train, gpu=None, limit=limit: limit)
+        found = plan.make(run)
+        assert found.advice.changes[:2] == ("train.memory=leanest", f"train.trunk={kind}")
+        assert found.advice.peak < least
+    least = planner.need("it", trunk=kinds[-1], memory="leanest", batch=1, accumulate=4).peak
+    monkeypatch.setattr(machine, "limit", lambda train, gpu=None: Limit(least - 1, "a test", gpu=False, here=False))
+    assert plan.make(run).advice.changes[0] == "method=frozen", "then another method"
 
 
 def test_the_command(tmp_path):

@@ -11,6 +11,7 @@ weight) nor x. So gradients are exactly those of the function that is computed. 
 as well is checked before training (`check_gradients`).
 """
 
+import importlib.util
 import logging
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -111,6 +112,7 @@ def _bitsandbytes() -> Any:
 
 FORMS: Mapping[str, type[Form]] = MappingProxyType({"bf16": BFloat16, "int8": Int8, "nf4": NF4})
 KINDS = (FULL, *FORMS)
+"""From the most bytes to the fewest."""
 
 _REFUSED = (
     (
@@ -121,6 +123,22 @@ _REFUSED = (
     ("int4weightonly", "does not run on plain PyTorch (torchao 0.18 asks for mslk), so its gradients are not known"),
     ("fp4", "is less exact than nf4 in the same bytes (arXiv 2305.14314)"),
 )
+
+
+def coarser(kind: str) -> tuple[str, ...]:
+    """Kinds of fewer bytes than one, the mildest first, as far as they can be had here."""
+    fewer = KINDS[KINDS.index(kind) + 1 :]
+    return tuple(each for each in fewer if each != "nf4" or importlib.util.find_spec("bitsandbytes") is not None)
+
+
+def make_ready(kind: str) -> None:
+    """Import what a kind needs; among tensors without values the tables of bitsandbytes would have none for ever.
+
+    Raises:
+        ConfigError: bitsandbytes is missing.
+    """
+    if kind == "nf4":
+        _bitsandbytes()
 
 
 def check_kind(kind: str) -> None:

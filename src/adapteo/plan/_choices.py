@@ -12,6 +12,7 @@ from adapteo.errors import ConfigError
 from adapteo.lean import Memory
 from adapteo.machine import Limit
 from adapteo.plan._need import Need, Planner, UntraceableError
+from adapteo.quantise import coarser
 
 _MEMORIES: tuple[Memory, ...] = ("fast", "lean", "leanest")
 
@@ -69,7 +70,7 @@ def make(run: Run, gpu: str | None = None) -> Plan:
     planner = Planner(run, limit)
     first = _chosen(planner)
     needs = [first, *_others(planner, first)]
-    advice = None if fits(needs[0], limit) is not False else _advice(planner, needs)
+    advice = None if fits(needs[0], limit) is not False else _advice(planner)
     height, width = planner.shapes.example.images.shape[-2:]
     return Plan(run, limit, tuple(needs), advice, planner.shapes.samples, (height, width))
 
@@ -132,10 +133,32 @@ def _others(planner: Planner, first: Need) -> Iterator[Need]:
         yield _halved(run.train, first)
     if planner.limit.gpu and run.train.precision == "fp32":
         yield planner.need(f"{mine}, bf16", ("train.precision=bf16",), precision="bf16")
+    if first.memory["weights"] >= _WEIGHTS_MATTER * first.peak:
+        yield from _in_fewer_bytes(planner, first)
     for name in ("full", "lora", "last_k", "frozen"):
         if name != mine:
             with suppress(ConfigError):  # not every method works on every backbone
                 yield planner.need(name, (f"method={name}",), method=_method(name))
+
+
+_WEIGHTS_MATTER = 0.25
+
+
+def _in_fewer_bytes(planner: Planner, first: Need) -> Iterator[Need]:
+    """The frozen trunk held coarser, where something is frozen."""
+    given: dict[str, Any] = {key: value for key, value in _train_changes(first.changes) if key == "memory"}
+    with suppress(ConfigError):
+        for kind in coarser(planner.run.train.trunk):
+            changes = (*first.changes, f"train.trunk={kind}")
+            yield planner.need(f"{first.name}, trunk={kind}", changes, trunk=kind, **given)
+
+
+def _train_changes(changes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Keys of `train` and values among overrides."""
+    for change in changes:
+        key, _, value = change.partition("=")
+        if key.startswith("train."):
+            yield key.removeprefix("train."), value
 
 
 def _halved(train: Train, need: Need) -> Need:
@@ -176,15 +199,18 @@ def _with_batch(planner: Planner, batch: int, method: Method, **given: Any) -> N
     return planner.need(name, tuple(changes), method=method, **given)
 
 
-def _advice(planner: Planner, needs: list[Need]) -> Need | None:
-    """The mildest change that fits: the same gradients, the same in smaller batches, another method, smaller images."""
+def _advice(planner: Planner) -> Need | None:
+    """The mildest change that fits.
+
+    That is the same gradients, the same in smaller batches, the trunk in fewer bytes, another method, smaller images.
+    """
     run = planner.run
     given: dict[str, Any] = {"memory": "leanest"} if planner.recomputes() and run.train.memory != "leanest" else {}
     methods = [run.method, *(_method(name) for name in ("lora", "frozen") if name != name_of(run.method))]
     for method in methods:
         with suppress(ConfigError):
             frozen = name_of(method) == "frozen"  # sends no gradients through blocks
-            if (found := _fitting(planner, method, {} if frozen else given)) is not None:
+            if (found := _with_any_trunk(planner, method, {} if frozen else given)) is not None:
                 return found
     height, width = planner.shapes.example.images.shape[-2:]
     side = min(height, width)
@@ -193,13 +219,24 @@ def _advice(planner: Planner, needs: list[Need]) -> Need | None:
         if crop > 0:
             smaller = Planner(replace(run, train=replace(run.train, crop=crop)), planner.limit)
             found = _fitting(smaller, run.method, given)
-            if found is not None:
+            if fits(found, planner.limit):
                 return replace(found, changes=(*found.changes, f"train.crop={crop}"))
     return None
 
 
-def _fitting(planner: Planner, method: Method, given: dict[str, Any]) -> Need | None:
-    """The largest batch that fits, by halves."""
+def _with_any_trunk(planner: Planner, method: Method, given: dict[str, Any]) -> Need | None:
+    """With the trunk as it is, or held as coarsely as is needed."""
+    first = need = _fitting(planner, method, given)
+    for kind in coarser(planner.run.train.trunk):
+        if fits(need, planner.limit):
+            break
+        if first.peak - first.memory["weights"] <= (planner.limit.bytes or 0):  # else no kind is small enough
+            need = _fitting(planner, method, {**given, "trunk": kind})
+    return need if fits(need, planner.limit) else None
+
+
+def _fitting(planner: Planner, method: Method, given: dict[str, Any]) -> Need:
+    """The largest batch that fits, by halves; the smallest that was tried where none does."""
     batch = planner.run.train.batch
     need = _with_batch(planner, batch, method, **given)
     fixed = need.memory["weights"] + need.memory["gradients"] + need.memory["optimiser"]
@@ -208,7 +245,7 @@ def _fitting(planner: Planner, method: Method, given: dict[str, Any]) -> Need | 
         smaller = [batch // 2**i for i in range(1, 20) if batch // 2**i >= planner.run.train.devices]
         likely = [b for b in smaller if fixed + per_image * b / planner.run.train.devices <= (planner.limit.bytes or 0)]
         if not smaller:
-            return None
+            break
         batch = likely[0] if likely else smaller[-1]
         need = _with_batch(planner, batch, method, **given)
     return need

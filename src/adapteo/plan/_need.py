@@ -17,6 +17,7 @@ from adapteo.errors import ConfigError
 from adapteo.feature_cache import Source
 from adapteo.machine import Limit
 from adapteo.model import Boundary, Model, boundary
+from adapteo.quantise import make_ready
 from adapteo.tracing import Counter, NoDraws, Step, Trace, give_shapes, trace, without_values
 from adapteo.vit import Block
 
@@ -152,6 +153,7 @@ class Planner:
         return self._untouched(self.run).backbone.multiple
 
     def _traced(self, run: Run, name: str, changes: tuple[str, ...]) -> Need:
+        make_ready(run.train.trunk)
         with torch.device("meta"), NoDraws():
             model = copy.deepcopy(self._untouched(run))
             adapt_model(model, run, self.shapes.imagery.classes)
