@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from adapteo.tuning import Tuned
 
 __version__ = "0.1.0"
-__all__ = ["AdaptEOError", "__version__", "fit", "load", "names", "tune"]
+__all__ = ["AdaptEOError", "__version__", "fit", "fit_many", "load", "names", "tune"]
 
 
 def fit(
@@ -61,6 +61,40 @@ def fit(
     if check and not resume:
         _check(run, configuration, observer)
     fitted: FittedRun = experiment.fit(run, resume=resume, observer=observer)
+    return fitted
+
+
+def fit_many(
+    configurations: "Sequence[str | Path | Mapping[str, object] | Run]",
+    *overrides: str,
+    resume: bool = False,
+    show: bool = True,
+) -> "list[FittedRun]":
+    """Train several configurations, in one pass over the data where their batches and frozen blocks are the same.
+
+    They may differ in decoder, rates, schedule and number of epochs, and with ``train.order_seed`` in the seed; each
+    gives what it gives alone. Others are trained one after the other.
+
+    Args:
+        configurations: as of `fit`, each with a folder of its own.
+        overrides: as of `fit`, for all of them.
+        resume: go on where stopped runs left off; those that are finished stay.
+        show: print progress on standard error.
+
+    Returns:
+        The runs, in this order.
+
+    Raises:
+        ConfigError: a configuration does not hold, or two have the same folder.
+        DataError: the images or labels do not hold.
+        AdaptEOError: of the first that failed, when the others have ended.
+        Interrupted: when stopped; the states are saved.
+    """
+    config, one_pass = import_module("adapteo.config"), import_module("adapteo.one_pass")
+    given = (vars(each) if isinstance(each, config.Run) else each for each in configurations)
+    runs = [config.load(each, overrides) for each in given]
+    observer = import_module("adapteo._screen").ScreenObserver("", 0) if show and runs else None
+    fitted: list[FittedRun] = one_pass.fit_many(runs, resume=resume, observer=observer)
     return fitted
 
 

@@ -173,6 +173,7 @@ def loader(
         DataError: the split is empty.
     """
     train, keys = run.train, run.dataset.split(split)
+    seed = train.seed if train.order_seed is None else train.order_seed
     if not keys:
         raise DataError(
             f"the split '{split}' has no images",
@@ -183,7 +184,7 @@ def loader(
         keys,
         train.batch,
         bands=bands,
-        shuffle=train.seed if shuffled else None,
+        shuffle=seed if shuffled else None,
         weights=run.dataset.weights(keys) if shuffled else None,
         augment=_augment(run) if shuffled else None,
         part=(fabric.global_rank, fabric.world_size) if fabric else (0, 1),

@@ -56,6 +56,8 @@ class Train:
         batch: samples per step, over all devices.
         accumulate: batches that make one step of the optimiser; computes what a batch so many times larger does.
         seed: of everything random: new weights, order of samples, augmentation.
+        order_seed: of order and augmentation alone; null for `seed`. With it runs of several seeds see the same
+            batches, and can be trained in one pass; they then differ in new weights and dropout only.
 
         rate: learning rate of what the method trains in the backbone (AdamW); null for the method's own default.
         head_rate: learning rate of the decoder; null for the same as `rate`.
@@ -102,6 +104,7 @@ class Train:
     batch: int = 8
     accumulate: int = 1
     seed: int = 0
+    order_seed: int | None = None
 
     rate: float | None = None
     head_rate: float | None = None
@@ -148,7 +151,8 @@ class Train:
 
 _RANGES = (
     (("epochs", "batch", "accumulate", "devices", "patience", "crop"), "1 or more", lambda value: value >= 1),
-    (("seed", "warmup", "plateau_patience", "workers", "weight_decay"), "0 or more", lambda value: value >= 0),
+    (("seed", "order_seed", "warmup", "plateau_patience"), "0 or more", lambda value: value >= 0),
+    (("workers", "weight_decay"), "0 or more", lambda value: value >= 0),
     (("rate", "head_rate", "clip"), "more than 0", lambda value: value > 0),
     (("plateau_factor",), "more than 0, less than 1", lambda value: 0 < value < 1),
 )

@@ -14,7 +14,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,13 +27,13 @@ from adapteo.assembly import Assembled, Imagery, adapt_model, assemble, loader
 from adapteo.checkpoint import BASE_FILE, read_state, save_adapter, save_tensors, write_json
 from adapteo.config import Run, Train
 from adapteo.contracts import Batch
-from adapteo.data.loader import Loader
+from adapteo.data.loader import Batches, Loader
 from adapteo.errors import ConfigError
 from adapteo.feature_cache import with_features
 from adapteo.files import replacing, unwritable
 from adapteo.fitted import ADAPTER, CONFIG_FILE, PROBE_FACTS, PROBE_FILE, RUN_FILE, FittedRun, load
 from adapteo.headstart import fit_head
-from adapteo.model import decoder_state
+from adapteo.model import Model, decoder_state
 from adapteo.plan import Settled, bill, settle
 from adapteo.quantise import FULL
 from adapteo.train import STATE_FILE, Observer, Trainer
@@ -59,74 +59,123 @@ def fit(run: Run, *, resume: bool = False, observer: Observer | None = None, sta
         Interrupted: stopped by the user; the state is saved.
     """
     observer = observer or Observer()
-    if _claim_folder(run, resume):  # before there are several processes, of which each would complain
+    if claim_folder(run, resume):  # before there are several processes, of which each would complain
         observer.note(f"the run in {run.out} is finished; nothing is left to do")
         return load(run.out)
     fabric = launch(run.train)
     with together(fabric):
-        _train(run, fabric, observer if fabric.is_global_zero else Observer(), resume, starts)
+        training = Training.prepare(run, fabric, observer if fabric.is_global_zero else Observer(), resume, starts)
+        training.complete()
     return load(run.out)
 
 
-def _train(run: Run, fabric: "Fabric", observer: Observer, resume: bool, starts: Path | None) -> None:
-    resumed = resume and (run.out / STATE_FILE).is_file()
-    planned = _planned(run, fabric, observer, resumed)
-    assembled = assemble(run)
-    model = assembled.model
-    for message in _notes(run, assembled):
-        observer.note(message)
-    if run.train.head_start and not resumed:
-        _head_start(run, assembled, fabric, observer, starts)
-    model.to("cpu")
-    sample = None if run.train.trunk == FULL else _one_image(run, assembled)
-    new_decoder = adapt_model(model, run, run.dataset.classes, sample)
-    set_memory(model.backbone, planned.memory)
-    said = facts(run, assembled, fabric.device)
-    if fabric.is_global_zero:
-        with replacing(run.out / CONFIG_FILE) as beside:
-            beside.write_text(config.dump(run), encoding="utf-8")
+@dataclass(frozen=True)
+class Training:
+    """A run that is ready for its training loop.
 
-    def keep(metrics: Mapping[str, float]) -> None:
-        card = {**said, "validation": dict(metrics), "base": assembled.base}
-        save_adapter(run.out / ADAPTER, model.backbone, run.method, decoder_state(model), card)
+    Attributes:
+        run: the configuration.
+        fabric: of `launch`.
+        observer: is told of the progress.
+        resume: whether to go on from a saved state.
+        planned: how it trains.
+        assembled: its model, adapted.
+        new_decoder: whether the method has made the head start's decoder useless.
+        loaders: of the training and the validation split, of images.
+        said: of `facts`.
+    """
 
-    trainer = Trainer(
-        fabric=fabric,
-        model=model,
-        task=run.task,
-        train=run.train,
-        rate=run.train.rate or run.method.default_rate,
-        loaders=with_features(
-            run,
-            model,
-            (
-                loader(run, "train", assembled.bands, shuffled=True, fabric=fabric),
-                loader(run, "val", assembled.bands, fabric=fabric),
-            ),
-            untouched=False,
-            autocast=fabric.autocast,
-            note=observer.note,
-        ),
-        classes=run.dataset.classes,
-        folder=run.out,
-        keep_best=keep,
-        rate_factors=run.method.rate_factors(model.backbone),
-    )
-    counted, best = trainer.fit(observer, resume=resume)
-    if best.epoch == 0 and run.train.head_start and not new_decoder:
-        observer.note("no epoch was better on validation than the linear probe, which is kept; try a lower train.rate")
-    if fabric.is_global_zero:
-        said |= counted.facts()
-        said |= {"epochs": trainer.epoch, "best_epoch": best.epoch, "validation": best.metrics}
-        files = [file for file in (run.out / ADAPTER).glob("*.safetensors") if file.name != BASE_FILE]
-        said |= {"adapter_bytes": sum(file.stat().st_size for file in files)}
-        said |= {"train_memory": planned.memory, "plan": planned.need}
-        if (run.out / PROBE_FILE).is_file():
-            said["linear_probe"] = json.loads((run.out / PROBE_FACTS).read_text(encoding="utf-8"))
-        write_json(said, run.out / RUN_FILE)
-        if planned.need is not None:
-            observer.note("\n".join(bill(planned.need, said)))
-    fabric.barrier()  # no process reads the folder before it is complete
+    run: Run
+    fabric: "Fabric"
+    observer: Observer
+    resume: bool
+    planned: Settled
+    assembled: Assembled
+    new_decoder: bool
+    loaders: tuple[Loader, Loader]
+    said: Mapping[str, Any]
+
+    @property
+    def model(self) -> Model:
+        """What is trained."""
+        return self.assembled.model
+
+    @classmethod
+    def prepare(
+        cls, run: Run, fabric: "Fabric", observer: Observer, resume: bool, starts: Path | None = None
+    ) -> "Training":
+        """Do what comes before the loop: plan, assemble, fit the head start, adapt."""
+        resumed = resume and (run.out / STATE_FILE).is_file()
+        planned = _planned(run, fabric, observer, resumed)
+        assembled = assemble(run)
+        model = assembled.model
+        for message in _notes(run, assembled):
+            observer.note(message)
+        if run.train.head_start and not resumed:
+            _head_start(run, assembled, fabric, observer, starts)
+        model.to("cpu")
+        sample = None if run.train.trunk == FULL else _one_image(run, assembled)
+        new_decoder = adapt_model(model, run, run.dataset.classes, sample)
+        set_memory(model.backbone, planned.memory)
+        if fabric.is_global_zero:
+            with replacing(run.out / CONFIG_FILE) as beside:
+                beside.write_text(config.dump(run), encoding="utf-8")
+        loaders = (
+            loader(run, "train", assembled.bands, shuffled=True, fabric=fabric),
+            loader(run, "val", assembled.bands, fabric=fabric),
+        )
+        said = facts(run, assembled, fabric.device)
+        return cls(run, fabric, observer, resume, planned, assembled, new_decoder, loaders, said)
+
+    def complete(self) -> None:
+        """Train to the end on images, or on what is stored of them, and write what came of it."""
+        trainer = self.trainer(
+            with_features(
+                self.run, self.model, self.loaders, untouched=False, autocast=self.fabric.autocast,
+                note=self.observer.note,
+            )
+        )  # fmt: skip
+        trainer.fit(self.observer, resume=self.resume)
+        self.finish(trainer)
+
+    def trainer(self, loaders: tuple[Batches, Batches]) -> Trainer:
+        """Make what trains it on these batches."""
+        run, model = self.run, self.model
+
+        def keep(metrics: Mapping[str, float]) -> None:
+            card = {**self.said, "validation": dict(metrics), "base": self.assembled.base}
+            save_adapter(run.out / ADAPTER, model.backbone, run.method, decoder_state(model), card)
+
+        return Trainer(
+            fabric=self.fabric,
+            model=model,
+            task=run.task,
+            train=run.train,
+            rate=run.train.rate or run.method.default_rate,
+            loaders=loaders,
+            classes=run.dataset.classes,
+            folder=run.out,
+            keep_best=keep,
+            rate_factors=run.method.rate_factors(model.backbone),
+        )
+
+    def finish(self, trainer: Trainer) -> None:
+        """Write what came of a training that has ended; the file with it says that the run is finished."""
+        run, best, note = self.run, trainer.best, self.observer.note
+        if best.epoch == 0 and run.train.head_start and not self.new_decoder:
+            note("no epoch was better on validation than the linear probe, which is kept; try a lower train.rate")
+        if self.fabric.is_global_zero:
+            said = {**self.said, **trainer.meter.facts()}
+            said |= {"epochs": trainer.epoch, "best_epoch": best.epoch, "validation": best.metrics}
+            files = [file for file in (run.out / ADAPTER).glob("*.safetensors") if file.name != BASE_FILE]
+            said |= {"adapter_bytes": sum(file.stat().st_size for file in files)}
+            said |= {"train_memory": self.planned.memory, "plan": self.planned.need}
+            if (run.out / PROBE_FILE).is_file():
+                said["linear_probe"] = json.loads((run.out / PROBE_FACTS).read_text(encoding="utf-8"))
+            write_json(said, run.out / RUN_FILE)
+            if self.planned.need is not None:
+                note("\n".join(bill(self.planned.need, said)))
+        self.fabric.barrier()  # no process reads the folder before it is complete
 
 
 def _planned(run: Run, fabric: "Fabric", observer: Observer, resumed: bool) -> Settled:
@@ -153,7 +202,7 @@ def _one_image(run: Run, assembled: Assembled) -> Batch:
     return batch.with_images(batch.images[..., :side, :side])
 
 
-def _claim_folder(run: Run, resume: bool) -> bool:
+def claim_folder(run: Run, resume: bool) -> bool:
     """Refuse to write over another run, or over this one without being asked; tell whether it is finished already."""
     written, new = run.out / CONFIG_FILE, config.dump(run)
     old = written.read_text(encoding="utf-8") if written.is_file() else new
@@ -222,8 +271,8 @@ def _start_key(run: Run) -> str:
 
 
 _AFTER_THE_START = (
-    "epochs", "accumulate", "rate", "head_rate", "clip", "schedule", "warmup", "plateau_patience", "plateau_factor",
-    "select", "patience", "augment", "crop", "drop_last", "memory", "workers", "tensorboard",
+    "epochs", "accumulate", "order_seed", "rate", "head_rate", "clip", "schedule", "warmup", "plateau_patience",
+    "plateau_factor", "select", "patience", "augment", "crop", "drop_last", "memory", "workers", "tensorboard",
 )  # fmt: skip
 """Keys of the training that the head start does not read."""
 

@@ -1,8 +1,9 @@
 """Score a model on a split: one row of statistics per image, and the loss as one exact mean over the whole split."""
 
 import math
+from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -10,11 +11,13 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from adapteo.contracts import Batch, Task
-from adapteo.data.loader import BLANK, Loader
+from adapteo.data.loader import BLANK, Batches
 from adapteo.model import predict_logits
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Scored:
 
 
 def score(
-    module: nn.Module, task: Task, loader: Loader, fabric: "Fabric | None" = None, weight: Tensor | None = None
+    module: nn.Module, task: Task, loader: Batches, fabric: "Fabric | None" = None, weight: Tensor | None = None
 ) -> Scored:
     """Score a model on a split; with several processes each takes its share, and all get the whole.
 
@@ -38,12 +41,21 @@ def score(
         fabric: None for the device that the model is on.
         weight: of `total_weight`; None when the loss is of no interest.
     """
+    return exhaust(scoring(module, task, loader, fabric, weight))
+
+
+def scoring(
+    module: nn.Module, task: Task, loader: Batches, fabric: "Fabric | None" = None, weight: Tensor | None = None
+) -> Generator[int, None, Scored]:
+    """Do what `score` does, giving way to others before each batch; yields its number."""
     device = next(module.parameters()).device
     keys: list[str] = []
     rows: list[Tensor] = []
     loss = torch.tensor(math.nan if weight is None else 0.0, dtype=torch.float64)
-    for batch in loader.epoch(0):
-        batch = batch.to(device)
+    batches = loader.epoch(0)
+    for index in range(len(loader)):
+        yield index
+        batch = next(batches).to(device)
         logits = predict_logits(module, batch)
         if batch.keys == (BLANK,):
             continue
@@ -62,7 +74,17 @@ def score(
     return Scored(tuple(key for key, _, _ in order), torch.from_numpy(statistics), sum(p[2] for p in parts))
 
 
-def total_weight(task: Task, loader: Loader, fabric: "Fabric | None") -> Tensor:
+def exhaust(work: "Generator[object, None, Result]") -> Result:
+    """Go through with work that gives way, and return its result."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+
+def total_weight(task: Task, loader: Batches, fabric: "Fabric | None") -> Tensor:
     """Normaliser of the loss over a whole split, from the targets alone."""
     weight = torch.stack([task.weight(target_of(batch)) for batch in loader.epoch(0)]).sum(0)
     if fabric is not None and fabric.world_size > 1:

@@ -6,7 +6,8 @@
         validate · schedule · keep the best · save the state · log
 
 Everything random is a function of (seed, epoch, step), and the order of samples of (seed, epoch): a run that was killed
-and resumed computes what an uninterrupted one does, and a data-parallel one what a single process does.
+and resumed computes what an uninterrupted one does, and a data-parallel one what a single process does. Nothing is left
+over from one step to the next but what the trainer holds, so that several can take turns (`Trainer.course`).
 """
 
 import contextlib
@@ -14,9 +15,10 @@ import math
 import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -31,17 +33,23 @@ from adapteo._schedule import Best, Schedule
 from adapteo.checkpoint import load_state, save_state
 from adapteo.config import Train
 from adapteo.contracts import Batch, Task, trainable
-from adapteo.data.loader import Loader
+from adapteo.data.loader import Batches
 from adapteo.errors import AdaptEOError, Interrupted, WeightsError
 from adapteo.meter import Meter, count_activations, count_state
 from adapteo.model import Model, frozen_in_eval
-from adapteo.scoring import score, target_of, total_weight
+from adapteo.scoring import Scored, exhaust, scoring, target_of, total_weight
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 STATE_FILE, LOG_FILE, BOARD_FOLDER = "state.pt", "log.csv", "tensorboard"
-_EVEN: Mapping[str, float] = MappingProxyType({})
+VALIDATION, TRAINING = 0, 1
+Position = tuple[int, int, int]
+"""Finished epochs, `VALIDATION` or `TRAINING`, number of the batch or group that comes next; rises with time."""
+
+
+class OutOfMemory(AdaptEOError):
+    """The memory does not suffice for a step."""
 
 
 class Observer:
@@ -78,6 +86,9 @@ class Trainer:
         folder: of the run.
         keep_best: called on the first process when the model is the best so far, with the validation metrics.
         rate_factors: of the method: factors of `rate` by name of a parameter of the backbone; 1 for the others.
+        val_weight: `total_weight` of the validation split; None to find it.
+        clock: seconds that the training has had.
+        stopping: set when it is to end after the step that runs.
     """
 
     fabric: "Fabric"
@@ -85,11 +96,14 @@ class Trainer:
     task: Task
     train: Train
     rate: float
-    loaders: tuple[Loader, Loader]
+    loaders: tuple[Batches, Batches]
     classes: tuple[str, ...]
     folder: Path
     keep_best: Callable[[Mapping[str, float]], None]
     rate_factors: Mapping[str, float] = field(default_factory=dict)
+    val_weight: Tensor | None = None
+    clock: Callable[[], float] = time.perf_counter
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     def fit(self, observer: Observer, *, resume: bool) -> tuple[Meter, Best]:
         """Train to the end.
@@ -98,23 +112,37 @@ class Trainer:
             Interrupted: Ctrl-C or SIGTERM; the state is saved.
             AdaptEOError: the loss is no longer a number, or the memory does not suffice.
         """
+        with stop_signals() as self.stopping:
+            exhaust(self.course(observer, resume=resume))
+        return self.meter, self.best
+
+    def course(self, observer: Observer, *, resume: bool) -> Generator[Position, None, None]:
+        """Train to the end, giving way to others before each optimiser step and each batch of validation.
+
+        Yields:
+            What comes next.
+
+        Raises:
+            Interrupted: `stopping` was set; the state is saved.
+            AdaptEOError: as of `fit`.
+        """
         if self.train.tensorboard:
             check_board()
         self._set_up()
-        with stop_signals() as self.stopping, _memory_advice(self.train):
-            self.val_weight = total_weight(self.task, self.loaders[1], self.fabric)
+        with _memory_advice(self.train):
+            if self.val_weight is None:
+                self.val_weight = total_weight(self.task, self.loaders[1], self.fabric)
             if resume and (self.folder / STATE_FILE).is_file():
                 self._restore()
             else:
-                self._validate_and_keep(0)
+                self._validate_and_keep((yield from self._scored(0)), 0)
                 self._save()
             observer.steps(self.train.epochs * self.groups, self.epoch * self.groups + self.group)
             try:
                 while self.epoch < self.train.epochs and not self._stale():
-                    self._run_epoch(observer)
+                    yield from self._run_epoch(observer)
             finally:
                 observer.finished()
-        return self.meter, self.best
 
     def _set_up(self) -> None:
         train = self.train
@@ -136,20 +164,20 @@ class Trainer:
         self.meter = Meter()
         self.history: list[dict[str, float]] = []
         self.epoch, self.group, self.loss_sum = 0, 0, 0.0
-        self.stopping = threading.Event()
 
     def _stale(self) -> bool:
         return self.train.patience is not None and self.best.stale >= self.train.patience
 
     # ---- one epoch
 
-    def _run_epoch(self, observer: Observer) -> None:
+    def _run_epoch(self, observer: Observer) -> Generator[Position, None, None]:
         loader = self.loaders[0]
-        waited, started = loader.waited, time.perf_counter()
+        waited, started = loader.waited, self.clock()
         losses = torch.tensor(self.loss_sum, dtype=torch.float64)
         batches = loader.epoch(self.epoch, start=self.group * self.train.accumulate)
-        for group in _groups(batches, self.train.accumulate):
-            loss = self._step(group)
+        for number in range(self.group, self.groups):
+            yield self.epoch, TRAINING, number
+            loss = self._step(list(islice(batches, self.train.accumulate)))
             losses += loss.detach().double().cpu()
             self._check_loss(float(loss))
             self.group += 1
@@ -165,7 +193,8 @@ class Trainer:
         self.meter.waited_seconds += loader.waited - waited
         mean_loss = float(losses) / max(1, self.group)
         self.epoch, self.group, self.loss_sum = self.epoch + 1, 0, 0.0
-        self._validate_and_keep(self.epoch, mean_loss, time.perf_counter() - started)
+        seconds = self.clock() - started
+        self._validate_and_keep((yield from self._scored(self.epoch)), self.epoch, mean_loss, seconds)
         self._save()
         observer.epoch(self.history[-1])
 
@@ -224,9 +253,21 @@ class Trainer:
 
     # ---- what happens between epochs
 
-    def _validate_and_keep(self, epoch: int, train_loss: float = math.nan, seconds: float = 0.0) -> None:
-        """Validate, tell the schedule, and keep the state when it is the best so far."""
-        scored = score(self.module, self.task, self.loaders[1], self.fabric, self.val_weight)
+    def _scored(self, epoch: int) -> Generator[Position, None, Scored]:
+        """Validate."""
+        work = scoring(self.module, self.task, self.loaders[1], self.fabric, self.val_weight)
+        while True:
+            try:
+                index = next(work)
+            except StopIteration as end:
+                scored: Scored = end.value
+                return scored
+            yield epoch, VALIDATION, index
+
+    def _validate_and_keep(
+        self, scored: Scored, epoch: int, train_loss: float = math.nan, seconds: float = 0.0
+    ) -> None:
+        """Note how an epoch was validated, tell the schedule, and keep the state when it is the best so far."""
         metrics = {k: float(v) for k, v in self.task.metrics(scored.statistics.sum(0), self.classes).items()}
         self.history.append(
             {
@@ -306,17 +347,6 @@ def _decay_groups(
     return [{"params": members, "lr": lr, "weight_decay": wd} for (lr, wd), members in groups.items()]
 
 
-def _groups(batches: Iterator[Batch], size: int) -> Iterator[list[Batch]]:
-    group: list[Batch] = []
-    for batch in batches:
-        group.append(batch)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
-
-
 def _mix(*numbers: int) -> int:
     """Turn (seed, epoch, step, rank) into one seed."""
     mixed = 0
@@ -331,7 +361,7 @@ def _memory_advice(train: Train) -> Iterator[None]:
         yield
     except torch.cuda.OutOfMemoryError as error:
         half = max(1, train.batch // 2)
-        raise AdaptEOError(
+        raise OutOfMemory(
             f"the GPU has too little memory for a batch of {train.batch}",
             fix=f"train.batch={half} train.accumulate={train.accumulate * 2} computes the same; so may precision=bf16",
         ) from error

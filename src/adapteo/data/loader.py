@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import islice
 from threading import Event, Lock
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -59,6 +60,22 @@ class Reading:
         """Bytes for decoded samples."""
         given = float(os.environ.get("ADAPTEO_MEMORY", "1")) if self.memory is None else self.memory
         return given * _GIB
+
+
+class Batches(Protocol):
+    """What a training needs of a `Loader`.
+
+    Attributes:
+        waited: as of `Loader`.
+    """
+
+    waited: float
+
+    def __len__(self) -> int:
+        """Batches per epoch."""
+
+    def epoch(self, number: int = 0, start: int = 0) -> Iterator[Batch]:
+        """Yield them from batch ``start`` on."""
 
 
 class Loader:

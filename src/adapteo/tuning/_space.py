@@ -13,7 +13,7 @@ from adapteo.trials import HIGHEST, LOWEST, Choice, Range, Space
 RATE = "train.rate"
 SECTIONS = ("method", "decoder", "backbone", "train")
 """Of the configuration, where a search may change something; in others scores would not be comparable."""
-_FIXED = ("seed", "select", "devices", "accelerator", "workers", "tensorboard", "cache_features")
+_FIXED = ("seed", "order_seed", "select", "devices", "accelerator", "workers", "tensorboard", "cache_features")
 
 
 def parse(texts: Sequence[str]) -> Space:
