@@ -33,9 +33,10 @@ def polygons(
 
     What has no class (nodata) becomes no polygon, and polygons neither overlap nor leave gaps, simplified or not.
     The map is read in strips of two million pixels. Polygons are drawn and written some at a time, so that what is in
-    memory is a few numbers for each patch, half a million sides of polygons, and the largest polygon. With `simplify`
-    all polygons are in memory, with all corners of pixels on their borders, because which corners go depends on what
-    is near them.
+    memory is a few numbers for each patch, half a million sides of polygons, and the largest polygon: 0.9 GB for a map
+    of 10,000 x 10,000 pixels that has 140,000 of them with 19 million corners, 7 million in one (2.5 GB when all were
+    in memory). With `simplify` they are, with all corners of pixels on their borders, because which corners go depends
+    on what is near them: 1.0 GB for a quarter of this map.
 
     Args:
         map_file: GeoTIFF with one band of class codes; the names of classes are its tags ``CLASS_0`` …, colours its
