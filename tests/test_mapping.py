@@ -155,3 +155,8 @@ def test_a_map_never_replaces_a_scene(tmp_path, made, whole):
     with pytest.raises(DataError, match="no scene"):
         made.predict([], tmp_path / "map.tif")
     assert scene.read_bytes() == before
+
+
+def test_a_wrong_name_is_refused_before_anything_is_read(tmp_path, made):
+    with pytest.raises(DataError, match=r"'map\.png' is not named like one"):
+        made.predict([tmp_path / "no_such_scene.tif"], tmp_path / "map.png")

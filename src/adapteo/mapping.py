@@ -16,7 +16,7 @@ from torch import Tensor
 from adapteo import config
 from adapteo._scene_images import open_place
 from adapteo._taken import Fitted, Reading, find_inputs, place_and_dates
-from adapteo.data.map_file import Grid, grid_of
+from adapteo.data.map_file import Grid, check_map_name, grid_of
 from adapteo.data.mosaic import common_grid, on_grid
 from adapteo.data.raster import Scene
 from adapteo.data.scene_files import open_images
@@ -85,6 +85,7 @@ def map_scenes(
     else:
         places = [list(scenes)]
     if mosaic or len(places) == 1:
+        check_map_name(out)  # before scenes are read, which may take long
         jobs = [(places, out)]
     else:
         out.mkdir(parents=True, exist_ok=True)

@@ -22,7 +22,7 @@ from adapteo.data.raster import Scene, block_cache, writing
 from adapteo.errors import DataError
 from adapteo.files import replacing, unwritable
 
-__all__ = ["TILE", "Box", "Grid", "Layout", "Pieces", "fingerprint_of", "grid_of", "open_maps"]
+__all__ = ["TILE", "Box", "Grid", "Layout", "Pieces", "check_map_name", "fingerprint_of", "grid_of", "open_maps"]
 _FINGERPRINT = "ADAPTEO_FINGERPRINT"
 _PICTURE = 512  # side of the small picture from which a style takes the range of values
 _CACHE = 16 * 2**20  # bytes of decoded blocks while pieces are put together, which goes row by row
@@ -52,6 +52,16 @@ def fingerprint_of(path: Path) -> str | None:
     return found
 
 
+def check_map_name(path: Path) -> None:
+    """Refuse what is not the name of a GeoTIFF.
+
+    Raises:
+        DataError: it is not.
+    """
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise DataError(f"maps are GeoTIFF, '{path.name}' is not named like one", fix=f"write {path.stem}.tif")
+
+
 @contextmanager
 def open_maps(
     maps: Mapping[Path, Layout], grid: Grid, boxes: Sequence[Box] = (), fingerprint: str | None = None
@@ -71,8 +81,7 @@ def open_maps(
         DataError: not the name of a GeoTIFF, a folder that cannot be written, a full disk, another process at work.
     """
     for path in maps:
-        if path.suffix.lower() not in (".tif", ".tiff"):
-            raise DataError(f"maps are GeoTIFF, '{path.name}' is not named like one", fix=f"write {path.stem}.tif")
+        check_map_name(path)
     first = next(iter(maps))
     boxes = boxes or [(0, 0, grid.height, grid.width)]
     if fingerprint:
