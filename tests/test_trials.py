@@ -1,11 +1,12 @@
 """Trials: what is proposed is in the space and new, files carry a stopped search on, and hopeless trials are told."""
 
+import itertools
 import json
 
 import pytest
 
 from adapteo.errors import AdaptEOError, Interrupted
-from adapteo.trials import COMPLETE, PRUNED, Choice, Pruned, Range, Search, course, points
+from adapteo.trials import COMPLETE, PRUNED, Choice, Outcome, Pruned, Range, Search, course, points
 
 optuna = pytest.importorskip("optuna")
 WHOLE = {"rank": Choice((4, 8, 16)), "depth": Range(1, 2, whole=True)}
@@ -130,3 +131,62 @@ def test_course(tmp_path):
     first, second = course(tmp_path / "log.csv", "val_loss")
     assert first == 1.5
     assert second != second
+
+
+class TestRounds:
+    """Several at once: proposed without the outcomes of the same round."""
+
+    @staticmethod
+    def by_rounds(search, value=lambda values: values["rate"], fail_after=None):
+        seen = []
+
+        def train(attempts):
+            seen.append([attempt.number for attempt in attempts])
+            for done, attempt in enumerate(attempts):
+                if fail_after is not None and sum(map(len, seen[:-1])) + done == fail_after:
+                    raise Interrupted("stopped")
+                yield Outcome(attempt.number, {"value": value(attempt.values)}, 1.0)
+
+        return search.run_rounds(train), seen
+
+    def test_rounds(self, tmp_path):
+        trials, seen = self.by_rounds(Search(tmp_path, ENDLESS, 10, at_once=4))
+        assert seen == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+        assert len({trial["values"]["rate"] for trial in trials}) == 10
+        assert [trial["seconds"] for trial in trials] == [1.0] * 10
+
+    def test_a_grid_at_once_is_the_grid(self, tmp_path):
+        trials, seen = self.by_rounds(Search(tmp_path, WHOLE, 16, at_once=6), lambda values: 0.0)
+        assert seen == [[0, 1, 2, 3, 4, 5]]
+        assert [trial["values"] for trial in trials] == [{"rank": r, "depth": d} for r in (4, 8, 16) for d in (1, 2)]
+
+    def test_what_is_proposed_depends_on_earlier_rounds_only(self, tmp_path):
+        def first_rounds(folder, after):
+            search = Search(tmp_path / folder, ENDLESS, 16, at_once=4)
+            number = iter(range(16))
+            return self.by_rounds(search, lambda values: values["rate"] if next(number) < 12 else after)[0]
+
+        up, down = first_rounds("up", 1.0), first_rounds("down", -1.0)
+        assert [trial["values"] for trial in up] == [trial["values"] for trial in down]
+
+    def test_the_liar_keeps_proposals_apart(self, tmp_path):
+        """After many trials the sampler is drawn to one place; those of a round spread around it."""
+        search = Search(tmp_path, {"rate": Range(0.0, 1.0)}, 24, at_once=4)
+        trials, _ = self.by_rounds(search, lambda values: (values["rate"] - 0.5) ** 2)
+        last = sorted(trial["values"]["rate"] for trial in trials[-4:])
+        assert min(b - a for a, b in itertools.pairwise(last)) > 1e-3
+
+    @pytest.mark.parametrize("after", [1, 5])
+    def test_a_stopped_one_goes_on_as_if_it_had_not_been(self, tmp_path, after):
+        whole, _ = self.by_rounds(Search(tmp_path / "whole", ENDLESS, 7, at_once=4))
+        search = Search(tmp_path / "stopped", ENDLESS, 7, at_once=4)
+        with pytest.raises(Interrupted):
+            self.by_rounds(search, fail_after=after)
+        again, seen = self.by_rounds(search)
+        assert again == whole
+        assert seen[0][0] == after, "what is finished is not tried again"
+
+    def test_earlier_rounds(self, tmp_path):
+        search = Search(tmp_path, ENDLESS, 10, at_once=4)
+        self.by_rounds(search)
+        assert [len(search.earlier(number)) for number in (0, 3, 4, 7, 9)] == [0, 0, 4, 4, 8]

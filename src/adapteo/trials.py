@@ -4,7 +4,9 @@
                   …             a run's folder, until the trial is finished; then its log, costs and configuration
 
 Tree-structured Parzen estimator (Bergstra et al. 2011). The study is made from the files each time, so a proposal is a
-function of the trials before it, and a search that was killed goes on as if it had not been.
+function of the trials before it, and a search that was killed goes on as if it had not been. Where several are tried at
+once, those of the same round whose value is not known yet count as bad ones, so that the next goes elsewhere (the
+constant liar: Ginsbourger, Le Riche and Carraro 2010).
 """
 
 import csv
@@ -13,10 +15,11 @@ import json
 import math
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from adapteo.checkpoint import write_json
@@ -63,6 +66,30 @@ class Choice:
 Space = Mapping[str, Range | Choice]
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """A trial that is to be made: its number, values and folder."""
+
+    number: int
+    values: Values
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of an attempt.
+
+    Attributes:
+        number: of the trial.
+        found: ``value`` and any other facts, or why there are none.
+        seconds: it took.
+    """
+
+    number: int
+    found: Mapping[str, Any] | AdaptEOError
+    seconds: float
+
+
 class Pruned(AdaptEOError):
     """A trial was ended early, because others were better at that time.
 
@@ -85,6 +112,7 @@ class Search:
         count: most trials.
         maximise: whether higher values are better.
         first: what is tried first; None to leave that to Optuna.
+        at_once: trials of a round, which are proposed before any of them is trained.
     """
 
     folder: Path
@@ -92,6 +120,7 @@ class Search:
     count: int
     maximise: bool = False
     first: Values | None = None
+    at_once: int = 1
 
     def run(self, train: Callable[[int, Values, Path], Mapping[str, Any]]) -> list[Trial]:
         """Try until there are enough trials; those that are finished are read, not repeated.
@@ -105,15 +134,54 @@ class Search:
             AdaptEOError: no trial came to an end.
             Interrupted: stopped by the user; finished trials, and the state of the one that ran, are saved.
         """
+
+        def attempt(attempts: Sequence[Attempt]) -> Iterator[Outcome]:
+            for one in attempts:
+                began, found = time.perf_counter(), _found(lambda one=one: train(one.number, one.values, one.folder))  # type: ignore[misc]
+                yield Outcome(one.number, found, time.perf_counter() - began)
+
+        return self.run_rounds(attempt)
+
+    def run_rounds(self, train: Callable[[Sequence[Attempt]], Iterator[Outcome]]) -> list[Trial]:
+        """Do what `run` does, by rounds.
+
+        Args:
+            train: gets what is to be tried of a round, and tells the outcome of each as soon as it is known.
+
+        Raises:
+            AdaptEOError: as `run`.
+        """
         trials: list[Trial] = []
-        for number in range(min(self.count, points(self.space) or self.count)):
-            folder = self.place(number)
-            trial = _read(folder / _TRIAL_FILE)
-            if trial is None or "state" not in trial:
-                values = trial["values"] if trial else self._propose(trials, number)
-                trial = _attempt(values, folder, lambda n=number, v=values, f=folder: train(n, v, f))  # type: ignore[misc]
-            trials.append(trial)
+        count = min(self.count, points(self.space) or self.count)
+        while len(trials) < count:
+            numbers = range(len(trials), min(count, len(trials) + self.at_once))
+            trials += self._round(numbers, trials, train)
         return trials
+
+    def _round(
+        self,
+        numbers: range,
+        before: Sequence[Trial],
+        train: Callable[[Sequence[Attempt]], Iterator[Outcome]],
+    ) -> list[Trial]:
+        """Propose what has not been proposed, try what has not been tried, and note what came of it."""
+        trials: list[Trial] = []
+        for number in numbers:
+            trial = _read(self.place(number) / _TRIAL_FILE)
+            if trial is None:
+                trial = {"values": self._propose(before, number, [other["values"] for other in trials])}
+                write_json(trial, self.place(number) / _TRIAL_FILE)
+            trials.append(trial)
+        made = zip(numbers, trials, strict=True)
+        attempts = [Attempt(n, trial["values"], self.place(n)) for n, trial in made if "state" not in trial]
+        for outcome in train(attempts) if attempts else ():
+            trials[outcome.number - numbers.start] |= _noted(outcome)
+            _keep(trials[outcome.number - numbers.start], self.place(outcome.number))
+        return trials
+
+    def earlier(self, number: int) -> list[Trial]:
+        """Finished trials of the rounds before that of a trial, which alone decide about it."""
+        return self.finished()[: number - number % self.at_once]
 
     def best(self, trials: Sequence[Trial]) -> int:
         """Number of the best trial; of equal values that of the lowest ``loss``, where trials tell, then the first.
@@ -137,23 +205,28 @@ class Search:
         trials = (_read(self.place(number) / _TRIAL_FILE) for number in itertools.count())
         return list(itertools.takewhile(lambda trial: trial is not None and "state" in trial, trials))  # type: ignore[arg-type]
 
-    def _propose(self, before: Sequence[Trial], number: int) -> Values:
-        """What to try next, which has not been tried."""
-        if self.first is not None and not before:
+    def _propose(self, before: Sequence[Trial], number: int, pending: Sequence[Values]) -> Values:
+        """What to try next, which has not been tried and is not among those of the same round."""
+        if self.first is not None and number == 0:
             return self.first
-        tried = [trial["values"] for trial in before]
+        tried = [*(trial["values"] for trial in before), *pending]
         count = points(self.space)
         if count is not None and count <= self.count:
             return next(values for values in _grid(self.space) if values not in tried)
         for draw in range(_DRAWS):
-            values = self._draw(before, number + draw * _FAR)
+            values = self._draw(before, number + draw * _FAR, pending)
             if values not in tried:
                 return values
         return values if count is None else next(values for values in _grid(self.space) if values not in tried)
 
-    def _draw(self, before: Sequence[Trial], number: int) -> Values:
+    def _draw(self, before: Sequence[Trial], number: int, pending: Sequence[Values]) -> Values:
         optuna = load_optuna()
-        study = self._study(optuna, before, optuna.samplers.TPESampler(seed=_SEED + number))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the liar, since 2021
+            sampler = optuna.samplers.TPESampler(seed=_SEED + number, constant_liar=bool(pending))
+        study = self._study(optuna, before, sampler)
+        for values in pending:
+            study.add_trial(self._frozen(optuna, values, optuna.trial.TrialState.RUNNING))
         params = study.ask(_distributions(optuna, self.space)).params
         return {name: _value(part, params[name]) for name, part in self.space.items()}
 
@@ -163,16 +236,21 @@ class Search:
         study, states = optuna.create_study(sampler=sampler, direction=direction), optuna.trial.TrialState
         state = {COMPLETE: states.COMPLETE, FAILED: states.FAIL, PRUNED: states.PRUNED}
         for trial in before:
-            study.add_trial(
-                optuna.trial.create_trial(
-                    params={name: _param(part, trial["values"][name]) for name, part in self.space.items()},
-                    distributions=_distributions(optuna, self.space),
-                    value=trial.get("value") if trial["state"] == COMPLETE else None,
-                    state=state[trial["state"]],
-                    intermediate_values=_known(trial.get("course", ())),
-                )
-            )
+            facts = {
+                "value": trial.get("value") if trial["state"] == COMPLETE else None,
+                "intermediate_values": _known(trial.get("course", ())),
+            }
+            study.add_trial(self._frozen(optuna, trial["values"], state[trial["state"]], facts))
         return study
+
+    def _frozen(
+        self, optuna: ModuleType, values: Values, state: Any, facts: Mapping[str, Any] = MappingProxyType({})
+    ) -> Any:
+        """A trial as Optuna has it."""
+        params = {name: _param(part, values[name]) for name, part in self.space.items()}
+        return optuna.trial.create_trial(
+            params=params, distributions=_distributions(optuna, self.space), state=state, **facts
+        )
 
     def hopeless(self, before: Sequence[Trial], course: Sequence[float], warmup: int) -> bool:
         """Whether a trial is to be ended: it is worse than the median of those before it at the same epoch.
@@ -217,25 +295,32 @@ def load_optuna() -> ModuleType:
     return module
 
 
-def _attempt(values: Values, folder: Path, train: Callable[[], Mapping[str, Any]]) -> Trial:
-    """Train, note what came of it, and remove what only going on would need."""
-    trial: Trial = {"values": values}
-    write_json(trial, folder / _TRIAL_FILE)
-    began = time.perf_counter()
+def _found(train: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any] | AdaptEOError:
+    """Train; what is the fault of what is tried is an outcome, and no error."""
     try:
-        trial |= {**train(), "state": COMPLETE}
-    except (ConfigError, DataError, WeightsError, Interrupted):  # not the fault of what is tried
+        return train()
+    except (ConfigError, DataError, WeightsError, Interrupted):
         raise
-    except Pruned as error:
-        trial |= {"state": PRUNED, "reason": error.problem, "course": error.course}
-    except AdaptEOError as error:  # the loss is no number any more, or the memory too small
-        trial |= {"state": FAILED, "reason": " ".join(error.problem.split())}
-    trial["seconds"] = time.perf_counter() - began
+    except AdaptEOError as error:
+        return error
+
+
+def _noted(outcome: Outcome) -> Trial:
+    """An outcome as it is kept: failed where the loss is no number any more, or the memory too small."""
+    found, seconds = outcome.found, {"seconds": outcome.seconds}
+    if isinstance(found, Pruned):
+        return {"state": PRUNED, "reason": found.problem, "course": found.course, **seconds}
+    if isinstance(found, AdaptEOError):
+        return {"state": FAILED, "reason": " ".join(found.problem.split()), **seconds}
+    return {**found, "state": COMPLETE, **seconds}
+
+
+def _keep(trial: Trial, folder: Path) -> None:
+    """Write a trial, and remove what only going on would need."""
     write_json(trial, folder / _TRIAL_FILE)
     for path in folder.iterdir():
         if path.name not in _KEPT:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return trial
 
 
 def _known(course: Sequence[float | None]) -> dict[int, float]:
