@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,15 @@ from adapteo import experiment
 from adapteo.checkpoint import write_json
 from adapteo.config import Run
 from adapteo.errors import AdaptEOError, ConfigError, WeightsError
+from adapteo.one_pass import Chorus, Ended, fit_each, frozen_start
 from adapteo.train import LOG_FILE, Observer
-from adapteo.trials import COMPLETE, Pruned, Search, Trial, Values, course
+from adapteo.trials import COMPLETE, Attempt, Outcome, Pruned, Search, Trial, Values, course, points
 from adapteo.tuning._arms import Arm, budget
 from adapteo.tuning._screen import Reporter
 
 _SEARCH_FILE = "search.json"
 _UNPRUNED = 5  # this part of the epochs
+_AT_ONCE = 4  # trials that are proposed at once where they can share a pass; not more, as each knows less then
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ class Place:
         """Train, or go on."""
         return experiment.fit(run, resume=True, observer=observer or self.reporter, starts=self.starts)
 
+    def fit_each(self, runs: Sequence[Run], observers: Sequence[Observer], chorus: Chorus) -> Iterator[Ended]:
+        """Train, or go on, in one pass where that can be."""
+        return fit_each(runs, observers, resume=True, starts=self.starts, told=chorus.begin)
+
 
 def search(arm: Arm, place: Place) -> Found:
     """Find the best setting of a method; a method that cannot be trained here has an error instead.
@@ -83,7 +89,12 @@ def search(arm: Arm, place: Place) -> Found:
     trials: list[Trial] = []
     try:
         _claim(arm, place)
-        trials = searching.run(lambda number, values, folder: _train(arm, place, searching, (number, values, folder)))
+        if count > 1 and len(searching.finished()) < count and frozen_start(arm.base):
+            grid = points(arm.space) == count and not place.prune  # pruning compares with earlier rounds
+            searching = replace(searching, at_once=count if grid else _AT_ONCE)
+            trials = searching.run_rounds(lambda attempts: _train_together(arm, place, searching, attempts))
+        else:
+            trials = searching.run(lambda *attempt: _train(arm, place, searching, Attempt(*attempt)))
         return Found(arm, trials, searching.best(trials))
     except (ConfigError, WeightsError) as error:
         return Found(arm, searching.finished(), error=error)
@@ -115,28 +126,61 @@ def _difference(old: Any, new: Any) -> str:
     return f"{old} there, {new} here"
 
 
-def _train(arm: Arm, place: Place, searching: Search, trial: tuple[int, Values, Path]) -> Mapping[str, Any]:
+def _train(arm: Arm, place: Place, searching: Search, attempt: Attempt) -> Mapping[str, Any]:
     """Train a trial, and note its best epoch."""
-    number, values, folder = trial
-    place.reporter.training(f"{arm.name}: trial {number + 1} of {searching.count}")
-    run = arm.run(values, folder)
-    observer = _Pruner(place.reporter, searching, run, number) if place.prune else None
-    said, ended = "ended early", False
+    place.reporter.training(f"{arm.name}: trial {attempt.number + 1} of {searching.count}")
+    run, said = arm.run(attempt.values, attempt.folder), ""
     try:
-        place.fit(run, observer)
-        scores, losses = course(folder / LOG_FILE, column(run)), course(folder / LOG_FILE, "val_loss")
-        known = [epoch for epoch, score in enumerate(scores) if math.isfinite(score)]
-        if not known:
-            raise AdaptEOError(f"{column(run)} is no number in any epoch")
-        sign = -1 if _maximise(run) else 1
-        best = min(known, key=lambda epoch: (sign * scores[epoch], losses[epoch]))
-        said, ended = f"{column(run)} {scores[best]:.4f}", True
-        return {"value": scores[best], "loss": losses[best], "epoch": best, "course": scores}
+        place.fit(run, _Pruner(place.reporter, searching, run, attempt.number) if place.prune else None)
+        found = _best_epoch(run)
+        said = _line(arm, searching, attempt, f"{column(run)} {found['value']:.4f}")
     finally:
-        shown = " ".join(
-            f"{key}={value:.2g}" if isinstance(value, float) else f"{key}={value}" for key, value in values.items()
-        )
-        place.reporter.trained(f"{arm.name}  trial {number + 1}/{searching.count}  {shown}  {said}" if ended else "")
+        place.reporter.trained(said)
+    return found
+
+
+def _train_together(arm: Arm, place: Place, searching: Search, attempts: Sequence[Attempt]) -> Iterator[Outcome]:
+    """Train several trials, in one pass as far as the memory allows, and note the best epoch of each."""
+    reporter, chorus, many = place.reporter, Chorus(place.reporter), len(attempts)
+    runs = [arm.run(attempt.values, attempt.folder) for attempt in attempts]
+    observers: list[Observer] = [chorus.voice() for _ in runs]
+    if place.prune:
+        pairs = zip(observers, runs, attempts, strict=True)
+        observers = [_Pruner(voice, searching, run, attempt.number) for voice, run, attempt in pairs]
+    for attempt in attempts:
+        reporter.training(f"{arm.name}: trial {attempt.number + 1} of {searching.count}")
+    if many > 1:
+        numbers = ", ".join(str(attempt.number + 1) for attempt in attempts)
+        reporter.training(f"{arm.name}: {many} trials in one pass ({numbers} of {searching.count})")
+    for ended in place.fit_each(runs, observers, chorus):
+        attempt, run, said = attempts[ended.number], runs[ended.number], ""
+        found: Mapping[str, Any] | AdaptEOError
+        try:
+            found = ended.error or _best_epoch(run)
+        except AdaptEOError as error:
+            found = error
+        if not isinstance(found, AdaptEOError):
+            said = _line(arm, searching, attempt, f"{column(run)} {found['value']:.4f}")
+        reporter.trained(said)
+        yield Outcome(attempt.number, found, ended.seconds)
+
+
+def _best_epoch(run: Run) -> Mapping[str, Any]:
+    """What a search wants to know of a training that has ended."""
+    scores, losses = course(run.out / LOG_FILE, column(run)), course(run.out / LOG_FILE, "val_loss")
+    known = [epoch for epoch, score in enumerate(scores) if math.isfinite(score)]
+    if not known:
+        raise AdaptEOError(f"{column(run)} is no number in any epoch")
+    sign = -1 if _maximise(run) else 1
+    best = min(known, key=lambda epoch: (sign * scores[epoch], losses[epoch]))
+    return {"value": scores[best], "loss": losses[best], "epoch": best, "course": scores}
+
+
+def _line(arm: Arm, searching: Search, attempt: Attempt, said: str) -> str:
+    """What a person reads of a trial."""
+    values = attempt.values.items()
+    shown = " ".join(f"{key}={value:.2g}" if isinstance(value, float) else f"{key}={value}" for key, value in values)
+    return f"{arm.name}  trial {attempt.number + 1}/{searching.count}  {shown}  {said}"
 
 
 def column(run: Run) -> str:
@@ -151,9 +195,9 @@ def _maximise(run: Run) -> bool:
 class _Pruner(Observer):
     """Passes on what it is told, and ends a trial that is worse than the median of the others."""
 
-    def __init__(self, reporter: Reporter, searching: Search, run: Run, number: int) -> None:
+    def __init__(self, reporter: Observer, searching: Search, run: Run, number: int) -> None:
         self.reporter, self.searching, self.run = reporter, searching, run
-        self.before = [trial for trial in searching.finished()[:number] if trial["state"] == COMPLETE]
+        self.before = [trial for trial in searching.earlier(number) if trial["state"] == COMPLETE]
         self.note, self.steps, self.step = reporter.note, reporter.steps, reporter.step  # type: ignore[method-assign]
         self.finished = reporter.finished  # type: ignore[method-assign]
 

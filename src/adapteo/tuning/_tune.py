@@ -17,7 +17,8 @@ from adapteo.errors import AdaptEOError, ConfigError, DataError, Interrupted
 from adapteo.evaluate import ALL
 from adapteo.files import replacing, unwritable
 from adapteo.fitted import RUN_FILE
-from adapteo.train import LOG_FILE, STATE_FILE
+from adapteo.one_pass import Chorus
+from adapteo.train import LOG_FILE, STATE_FILE, Observer
 from adapteo.trials import COMPLETE, course, load_optuna
 from adapteo.tuning._arms import PROBE, arms, budget, probe
 from adapteo.tuning._screen import Reporter
@@ -134,6 +135,7 @@ def _row(found: Found, place: Place, seeds: Sequence[int]) -> Row:
         return replace(searched, reason=one_line(found.error))
     folder = Path(found.arm.folder, "only" if found.number is None else f"best-{found.number:02d}")
     results, reason = [], ""
+    _in_one_pass(found, place, {seed: place.out / folder / f"seed-{seed}" for seed in seeds})
     for seed in seeds:
         try:
             results.append(_tested(found, place, place.out / folder / f"seed-{seed}", seed))
@@ -145,6 +147,23 @@ def _row(found: Found, place: Place, seeds: Sequence[int]) -> Row:
             reason = one_line(error)
     searched = replace(searched, values=found.values, reason=reason)
     return _summed(searched, results, folder) if results else searched
+
+
+def _in_one_pass(found: Found, place: Place, folders: Mapping[int, Path]) -> None:
+    """Train all seeds together where they see the same batches (``train.order_seed``); each is tested on its own."""
+    left = [folder for folder in folders.values() if not (folder / _RESULT_FILE).is_file()]
+    if found.arm.base.train.order_seed is None or found.arm.name == PROBE or len(left) < 2:
+        return
+    runs = [found.arm.run(found.values, folder, seed) for seed, folder in folders.items() if folder in left]
+    place.reporter.training(f"{found.arm.name}: best setting, {len(runs)} seeds")
+    chorus = Chorus(place.reporter)
+    try:
+        for _ in place.fit_each(runs, [chorus.voice() for _ in runs], chorus):
+            pass
+    except (DataError, Interrupted):
+        raise
+    except AdaptEOError:  # one that cannot be trained will say so when it is to be tested
+        return
 
 
 def _summed(row: Row, results: Sequence[Mapping[str, Any]], folder: Path) -> Row:
@@ -173,7 +192,8 @@ def _tested(found: Found, place: Place, folder: Path, seed: int) -> Mapping[str,
     path = folder / _RESULT_FILE
     if not path.is_file():
         run = found.arm.run(found.values, folder, seed)
-        report = place.fit(run).test(pictures=False, resamples=0)
+        done = (folder / RUN_FILE).is_file()
+        report = place.fit(run, Observer() if done else None).test(pictures=False, resamples=0)
         facts = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
         tables = report.baselines if is_probe else report.tables
         start = facts["linear_probe"] if is_probe else {}
