@@ -221,6 +221,15 @@ def test_an_observer_hears_of_everything_and_a_finished_run_is_only_loaded(tmp_p
         experiment.fit(spelt)
 
 
+@pytest.mark.parametrize(
+    ("start", "kept"), [("true", "the linear probe, which is kept"), ("false", "the start, whose decoder has learned")]
+)
+def test_a_training_that_made_nothing_better_says_so(tmp_path, start, kept):
+    heard = Listener()
+    experiment.fit(spell(tmp_path, f"train.head_start={start}", "train.rate=1e-12"), observer=heard)
+    assert any(note.startswith(f"no epoch was better on validation than {kept}") for note in heard.notes)
+
+
 def test_a_head_start_is_fitted_once_for_runs_that_share_it(tmp_path, monkeypatch):
     fits = []
     fit_head = experiment.fit_head

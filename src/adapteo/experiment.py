@@ -162,8 +162,10 @@ class Training:
     def finish(self, trainer: Trainer) -> None:
         """Write what came of a training that has ended; the file with it says that the run is finished."""
         run, best, note = self.run, trainer.best, self.observer.note
-        if best.epoch == 0 and run.train.head_start and not self.new_decoder:
-            note("no epoch was better on validation than the linear probe, which is kept; try a lower train.rate")
+        if best.epoch == 0 and trainer.epoch:
+            fitted = run.train.head_start and not self.new_decoder
+            kept = "the linear probe, which is kept" if fitted else "the start, whose decoder has learned nothing"
+            note(f"no epoch was better on validation than {kept}; try a lower train.rate")
         if self.fabric.is_global_zero:
             said = {**self.said, **trainer.meter.facts()}
             said |= {"epochs": trainer.epoch, "best_epoch": best.epoch, "validation": best.metrics}
