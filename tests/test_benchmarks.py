@@ -10,7 +10,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 QUICK = ("lora_step", "side_step", "step_parts", "terratorch_step", "trunk_kinds")
-SLOWER = ("data_chips", "data_wait", "plan", "predict_memory", "predict_overhead", "start_up")
+SLOWER = (
+    "data_chips", "data_wait", "feature_cache", "one_pass", "plan", "predict_memory", "predict_overhead",
+    "predict_reading", "start_up",
+)  # fmt: skip
 CONDITIONS = {"torch", "threads", "device", "commit", "date", "options", "cores", "adapteo", "python", "system"}
 
 

@@ -17,7 +17,7 @@ from shapely.geometry import shape
 from adapteo import experiment
 from adapteo.data.class_map import ClassMap
 from adapteo.errors import ConfigError, DataError
-from adapteo.polygons import polygons, polygons_of
+from adapteo.polygons import check_options, polygons, polygons_of
 from toy import BANDS, CLASSES, spell
 
 NODATA = 255
@@ -205,6 +205,14 @@ def test_no_class_map(tmp_path, values, options, message):
     with pytest.raises(DataError, match=message):
         polygons(path, tmp_path / "o.gpkg")
     assert not (tmp_path / "o.gpkg").exists()
+
+
+def test_options_are_refused_before_a_map_is_drawn():
+    with pytest.raises(DataError, match="not named like one"):
+        check_options("map.shp", 0, 0)
+    with pytest.raises(ConfigError, match="must be 0 or more"):
+        check_options("map.gpkg", 0, -1)
+    check_options("a_folder", 0, 0)
 
 
 def test_wrong_calls(tmp_path):

@@ -12,10 +12,10 @@ import shapely
 
 from adapteo.data.class_map import ClassMap, check_codes
 from adapteo.data.patches import find, sieve
-from adapteo.data.vector import Batch, Style, write_batches
+from adapteo.data.vector import Batch, Style, check_geopackage_name, write_batches
 from adapteo.errors import ConfigError, DataError
 
-__all__ = ["polygons", "polygons_of"]
+__all__ = ["check_options", "polygons", "polygons_of"]
 _HECTARE = 10_000.0  # square metres
 _CHUNK = 10_000  # patches that are written at a time when all were simplified together
 
@@ -60,10 +60,7 @@ def polygons(
     """
     if connectivity not in (4, 8):
         raise ConfigError(f"a pixel has no {connectivity} neighbours", allowed=(4, 8))
-    if not (0 <= minimum_area < np.inf and 0 <= simplify < np.inf):
-        raise ConfigError(
-            f"minimum area {minimum_area} and simplification {simplify} must be 0 or more", fix="0 leaves it out"
-        )
+    check_options(out, minimum_area, simplify)
     given = ClassMap.open(map_file)
     if minimum_area and given.areas is None:
         raise DataError(
@@ -102,6 +99,21 @@ def polygons(
     none = (np.empty(0, object), np.empty(0, np.int64))  # a map of nothing has a layer and its columns, too
     write_batches(out, finished(chain([none], outlines)), given.legend.crs, Path(out).stem, style)
     return Path(out)
+
+
+def check_options(out: str | Path, minimum_area: float, simplify: float) -> None:
+    """Refuse what `polygons` would refuse, before a map is drawn; a folder for several files has no ending.
+
+    Raises:
+        ConfigError: an option is out of range.
+        DataError: not the name of a GeoPackage.
+    """
+    if not (0 <= minimum_area < np.inf and 0 <= simplify < np.inf):
+        raise ConfigError(
+            f"minimum area {minimum_area} and simplification {simplify} must be 0 or more", fix="0 leaves it out"
+        )
+    if Path(out).suffix:
+        check_geopackage_name(Path(out))
 
 
 def polygons_of(

@@ -183,6 +183,10 @@ def predict(  # noqa: PLR0913  # one for each option
     fitted = adapteo.load(run)
     if polygons is not None and not fitted.imagery.classes:
         raise ConfigError("this run maps values, which have no polygons", fix="leave --polygons out")
+    if polygons is not None:
+        from adapteo.polygons import check_options, polygons_of
+
+        check_options(polygons, minimum_area, simplify)
     columns = (BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
@@ -200,8 +204,6 @@ def predict(  # noqa: PLR0913  # one for each option
         )
     typer.echo(f"wrote {written}")
     if polygons is not None:
-        from adapteo.polygons import polygons_of
-
         polygons_of(written, [Path(scene) for scene in scenes], polygons, minimum_area=minimum_area, simplify=simplify)
         typer.echo(f"wrote {polygons}")
 

@@ -61,6 +61,18 @@ def write_polygons(
     write_batches(path, [(geometries, attributes)], crs, layer, style)
 
 
+def check_geopackage_name(path: Path) -> None:
+    """Refuse what is not the name of a GeoPackage.
+
+    Raises:
+        DataError: it is not.
+    """
+    if path.suffix.lower() != ".gpkg":
+        raise DataError(
+            f"polygons are written as GeoPackage, '{path.name}' is not named like one", fix=f"write {path.stem}.gpkg"
+        )
+
+
 def write_batches(
     path: str | Path, batches: Iterable[Batch], crs: str | None, layer: str, style: Style | None = None
 ) -> None:
@@ -81,9 +93,7 @@ def write_batches(
     from pyogrio.errors import DataLayerError, DataSourceError
 
     path = Path(path)
-    if path.suffix.lower() != ".gpkg":
-        raise DataError(f"polygons are written as GeoPackage, '{path.name}' is not named like one",
-                        fix=f"write {path.stem}.gpkg")  # fmt: skip
+    check_geopackage_name(path)
     with replacing(path) as temporary:
         scratch = temporary.with_suffix(".gpkg")  # GDAL wants this ending
         try:

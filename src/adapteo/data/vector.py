@@ -13,7 +13,7 @@ import numpy as np
 import shapely
 
 from adapteo.data._class_column import encode
-from adapteo.data._geopackage import Batch, Style, write_batches, write_polygons
+from adapteo.data._geopackage import Batch, Style, check_geopackage_name, write_batches, write_polygons
 from adapteo.data._projection import WGS84, crs_name, is_geographic, parse_crs, reproject, same_crs, widen
 from adapteo.data._shapes import clean, in_order, kinds
 from adapteo.data._tables import layers as _layers
@@ -21,8 +21,8 @@ from adapteo.data._tables import read_table, write_parquet
 from adapteo.errors import DataError
 
 __all__ = [
-    "Batch", "Bounds", "Labels", "Style", "layers", "list_columns", "read_labels", "write_batches", "write_footprints",
-    "write_polygons",
+    "Batch", "Bounds", "Labels", "Style", "check_geopackage_name", "layers", "list_columns", "read_labels",
+    "write_batches", "write_footprints", "write_polygons",
 ]  # fmt: skip
 
 Bounds = tuple[float, float, float, float]
