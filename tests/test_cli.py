@@ -130,9 +130,7 @@ def test_predict_a_mosaic(calls):
 
 def test_predict_with_polygons(calls, monkeypatch, tmp_path):
     made = []
-    polygons = ModuleType("adapteo.polygons")
-    polygons.polygons_of = lambda *args, **options: made.append((*args, options))
-    monkeypatch.setitem(sys.modules, "adapteo.polygons", polygons)
+    monkeypatch.setattr("adapteo.polygons.polygons_of", lambda *args, **options: made.append((*args, options)))
     options = ("--polygons", "m.gpkg", "--minimum-area", 0.5, "--simplify", 1)
     result = run("predict", "r", "a.tif", "--out", "m.tif", *options)
     assert result.exit_code == 0, result.output
@@ -258,7 +256,7 @@ def test_wrong_usage_is_answered_by_typer(calls, args):
 
 
 def test_the_public_names_are_few_and_there():
-    assert set(adapteo.__all__) == {"AdaptEOError", "__version__", "fit", "load", "names", "tune"}
+    assert set(adapteo.__all__) == {"AdaptEOError", "__version__", "fit", "fit_many", "load", "names", "tune"}
     assert set(adapteo.__all__) <= set(vars(adapteo))
 
 
