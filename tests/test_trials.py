@@ -5,8 +5,10 @@ import json
 
 import pytest
 
+from adapteo._sampler import COMPLETE, PRUNED
 from adapteo.errors import AdaptEOError, Interrupted
-from adapteo.trials import COMPLETE, PRUNED, Choice, Outcome, Pruned, Range, Search, course, points
+from adapteo.search_space import Choice, Range, points
+from adapteo.trials import Outcome, Pruned, Search, course
 
 optuna = pytest.importorskip("optuna")
 WHOLE = {"rank": Choice((4, 8, 16)), "depth": Range(1, 2, whole=True)}

@@ -3,67 +3,32 @@
 <folder>/trial-00/trial.json    what is tried, written before the training; then what came of it
                   …             a run's folder, until the trial is finished; then its log, costs and configuration
 
-Tree-structured Parzen estimator (Bergstra et al. 2011). The study is made from the files each time, so a proposal is a
-function of the trials before it, and a search that was killed goes on as if it had not been. Where several are tried at
-once, those of the same round whose value is not known yet count as bad ones, so that the next goes elsewhere (the
-constant liar: Ginsbourger, Le Riche and Carraro 2010).
+A proposal is a function of the trials before it (`adapteo._sampler`), which are read from the files each time, so a
+search that was killed goes on as if it had not been.
 """
 
 import csv
 import itertools
 import json
-import math
 import shutil
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType, ModuleType
 from typing import Any
 
+from adapteo._sampler import COMPLETE, FAILED, PRUNED, Sampler, Trial
 from adapteo.checkpoint import write_json
 from adapteo.errors import AdaptEOError, ConfigError, DataError, Interrupted, WeightsError
 from adapteo.fitted import CONFIG_FILE, RUN_FILE
+from adapteo.search_space import Space, Values, grid, points
 from adapteo.train import LOG_FILE
 
 LOWEST, HIGHEST = 1e-5, 1e-2
 """Of learning rates: arXiv 2504.17397 ends at 1e-3, which many of its searches reach."""
-COMPLETE, FAILED, PRUNED = "complete", "failed", "pruned"
 _TRIAL_FILE = "trial.json"
 _KEPT = (_TRIAL_FILE, LOG_FILE, RUN_FILE, CONFIG_FILE)
-_SEED = 2504
 _DRAWS, _FAR = 20, 10_000  # draws of a point that was not tried; between their seeds
-_BEFORE_PRUNING = 4  # trials that come to an end before any is ended
-
-Value = str | int | float | bool | None | list[Any] | dict[str, Any]
-Values = Mapping[str, Value]
-Trial = dict[str, Any]
-"""``values``; of a finished one ``state`` and ``seconds`` too, and ``value`` with other facts, or why it failed."""
-
-
-@dataclass(frozen=True)
-class Range:
-    """Numbers from ``low`` to ``high``, on a logarithmic scale when ``low`` is above 0.
-
-    Attributes:
-        low, high: both belong to it.
-        whole: whole numbers only.
-    """
-
-    low: float
-    high: float
-    whole: bool = False
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of some values."""
-
-    options: tuple[Value, ...]
-
-
-Space = Mapping[str, Range | Choice]
 
 
 @dataclass(frozen=True)
@@ -212,87 +177,23 @@ class Search:
         tried = [*(trial["values"] for trial in before), *pending]
         count = points(self.space)
         if count is not None and count <= self.count:
-            return next(values for values in _grid(self.space) if values not in tried)
+            return next(values for values in grid(self.space) if values not in tried)
+        sampler = Sampler(self.space, self.maximise)
         for draw in range(_DRAWS):
-            values = self._draw(before, number + draw * _FAR, pending)
+            values = sampler.draw(before, number + draw * _FAR, pending)
             if values not in tried:
                 return values
-        return values if count is None else next(values for values in _grid(self.space) if values not in tried)
-
-    def _draw(self, before: Sequence[Trial], number: int, pending: Sequence[Values]) -> Values:
-        optuna = load_optuna()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # the liar, since 2021
-            sampler = optuna.samplers.TPESampler(seed=_SEED + number, constant_liar=bool(pending))
-        study = self._study(optuna, before, sampler)
-        for values in pending:
-            study.add_trial(self._frozen(optuna, values, optuna.trial.TrialState.RUNNING))
-        params = study.ask(_distributions(optuna, self.space)).params
-        return {name: _value(part, params[name]) for name, part in self.space.items()}
-
-    def _study(self, optuna: ModuleType, before: Sequence[Trial], sampler: Any) -> Any:
-        """A study of the trials before."""
-        direction = "maximize" if self.maximise else "minimize"
-        study, states = optuna.create_study(sampler=sampler, direction=direction), optuna.trial.TrialState
-        state = {COMPLETE: states.COMPLETE, FAILED: states.FAIL, PRUNED: states.PRUNED}
-        for trial in before:
-            facts = {
-                "value": trial.get("value") if trial["state"] == COMPLETE else None,
-                "intermediate_values": _known(trial.get("course", ())),
-            }
-            study.add_trial(self._frozen(optuna, trial["values"], state[trial["state"]], facts))
-        return study
-
-    def _frozen(
-        self, optuna: ModuleType, values: Values, state: Any, facts: Mapping[str, Any] = MappingProxyType({})
-    ) -> Any:
-        """A trial as Optuna has it."""
-        params = {name: _param(part, values[name]) for name, part in self.space.items()}
-        return optuna.trial.create_trial(
-            params=params, distributions=_distributions(optuna, self.space), state=state, **facts
-        )
+        return values if count is None else next(values for values in grid(self.space) if values not in tried)
 
     def hopeless(self, before: Sequence[Trial], course: Sequence[float], warmup: int) -> bool:
-        """Whether a trial is to be ended: it is worse than the median of those before it at the same epoch.
-
-        Args:
-            before: finished trials, with their ``course``: the value after each epoch, from 0 on.
-            course: of this one, so far.
-            warmup: epochs in which no trial is ended.
-        """
-        optuna = load_optuna()
-        study = self._study(optuna, before, optuna.samplers.RandomSampler(seed=_SEED))
-        running = optuna.trial.create_trial(state=optuna.trial.TrialState.RUNNING, intermediate_values=_known(course))
-        pruner = optuna.pruners.MedianPruner(n_startup_trials=_BEFORE_PRUNING, n_warmup_steps=warmup)
-        return bool(pruner.prune(study, running))
-
-
-def points(space: Space) -> int | None:
-    """Number of points of a space; None when there is no end of them."""
-    if any(isinstance(part, Range) and not part.whole for part in space.values()):
-        return None
-    return math.prod(len(_members(part)) for part in space.values())
+        """Whether a trial is to be ended early; see `adapteo._sampler.Sampler.hopeless`."""
+        return Sampler(self.space, self.maximise).hopeless(before, course, warmup)
 
 
 def course(log: Path, column: str) -> list[float]:
     """A column of a run's log: one number for each epoch, from 0 on."""
     with log.open(encoding="utf-8") as file:
         return [float(row[column]) for row in csv.DictReader(file)]
-
-
-def load_optuna() -> ModuleType:
-    """Import Optuna, and keep it quiet.
-
-    Raises:
-        ConfigError: it is not installed.
-    """
-    try:
-        import optuna
-    except ImportError as error:
-        raise ConfigError("the search needs optuna", fix="run: pip install 'adapteo[tune]'") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    module: ModuleType = optuna
-    return module
 
 
 def _found(train: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any] | AdaptEOError:
@@ -321,42 +222,6 @@ def _keep(trial: Trial, folder: Path) -> None:
     for path in folder.iterdir():
         if path.name not in _KEPT:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _known(course: Sequence[float | None]) -> dict[int, float]:
-    """Values by epoch, without those that are no number."""
-    return {epoch: value for epoch, value in enumerate(course) if value is not None and math.isfinite(value)}
-
-
-def _distributions(optuna: ModuleType, space: Space) -> dict[str, Any]:
-    """The space in Optuna's terms; choices by their place, as lists are no choices there."""
-    made = {}
-    for name, part in space.items():
-        if isinstance(part, Choice):
-            made[name] = optuna.distributions.CategoricalDistribution(range(len(part.options)))
-        elif part.whole:
-            made[name] = optuna.distributions.IntDistribution(int(part.low), int(part.high), log=part.low > 0)
-        else:
-            made[name] = optuna.distributions.FloatDistribution(part.low, part.high, log=part.low > 0)
-    return made
-
-
-def _value(part: Range | Choice, param: Any) -> Value:
-    return part.options[param] if isinstance(part, Choice) else param
-
-
-def _param(part: Range | Choice, value: Any) -> Any:
-    return part.options.index(value) if isinstance(part, Choice) else value
-
-
-def _grid(space: Space) -> Iterator[Values]:
-    """All points of a space that has an end, the last part changing fastest."""
-    for values in itertools.product(*map(_members, space.values())):
-        yield dict(zip(space, values, strict=True))
-
-
-def _members(part: Range | Choice) -> Sequence[Value]:
-    return part.options if isinstance(part, Choice) else range(int(part.low), int(part.high) + 1)
 
 
 def _read(path: Path) -> Trial | None:

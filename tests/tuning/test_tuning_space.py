@@ -4,7 +4,7 @@ import pytest
 
 from adapteo import config
 from adapteo.errors import ConfigError
-from adapteo.trials import Choice, Range
+from adapteo.search_space import Choice, Range
 from adapteo.tuning._arms import arms, budget, probe
 from adapteo.tuning._space import is_search, parse
 from toy import spell

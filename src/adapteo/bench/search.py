@@ -12,12 +12,14 @@ import math
 from pathlib import Path
 
 from adapteo import experiment
+from adapteo._sampler import load_optuna
 from adapteo.bench.setting import Setting, run_of
 from adapteo.bench.tables import Cell
 from adapteo.checkpoint import write_json
 from adapteo.errors import ConfigError
+from adapteo.search_space import Range, Values
 from adapteo.train import LOG_FILE
-from adapteo.trials import HIGHEST, LOWEST, Range, Search, Values, course, load_optuna
+from adapteo.trials import HIGHEST, LOWEST, Search, course
 
 _RATE, _SEARCH_FILE = "rate", "search.json"
 

@@ -12,7 +12,7 @@ from adapteo.checkpoint import RANDOM
 from adapteo.config import Run
 from adapteo.contracts import Composition, Method
 from adapteo.errors import ConfigError
-from adapteo.trials import Choice, Range, Space, Value, Values, points
+from adapteo.search_space import Choice, Range, Space, Value, Values, points
 from adapteo.tuning._space import RATE
 
 SCRATCH = "scratch"

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from adapteo import experiment
+from adapteo._sampler import COMPLETE, Trial
 from adapteo.checkpoint import write_json
 from adapteo.config import Run
 from adapteo.errors import AdaptEOError, ConfigError, WeightsError
 from adapteo.one_pass import Chorus, Ended, fit_each, frozen_start
+from adapteo.search_space import Values, points
 from adapteo.train import LOG_FILE, Observer
-from adapteo.trials import COMPLETE, Attempt, Outcome, Pruned, Search, Trial, Values, course, points
+from adapteo.trials import Attempt, Outcome, Pruned, Search, course
 from adapteo.tuning._arms import Arm, budget
 from adapteo.tuning._screen import Reporter
 

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 from adapteo import _yaml
 from adapteo.errors import ConfigError
-from adapteo.trials import HIGHEST, LOWEST, Choice, Range, Space
+from adapteo.search_space import Choice, Range, Space
+from adapteo.trials import HIGHEST, LOWEST
 
 RATE = "train.rate"
 SECTIONS = ("method", "decoder", "backbone", "train")

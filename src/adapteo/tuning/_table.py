@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.table import Table as Grid
 
-from adapteo.trials import Values
+from adapteo.search_space import Values
 
 
 class Spread(NamedTuple):

@@ -11,6 +11,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from adapteo import config
+from adapteo._sampler import COMPLETE, load_optuna
 from adapteo.checkpoint import write_json
 from adapteo.config import Run
 from adapteo.errors import AdaptEOError, ConfigError, DataError, Interrupted
@@ -19,7 +20,7 @@ from adapteo.files import replacing, unwritable
 from adapteo.fitted import RUN_FILE
 from adapteo.one_pass import Chorus
 from adapteo.train import LOG_FILE, STATE_FILE, Observer
-from adapteo.trials import COMPLETE, course, load_optuna
+from adapteo.trials import course
 from adapteo.tuning._arms import PROBE, arms, budget, probe
 from adapteo.tuning._screen import Reporter
 from adapteo.tuning._search import Found, Place, search
