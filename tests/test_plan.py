@@ -167,9 +167,14 @@ def test_nf4_is_offered_where_it_can_be_had(monkeypatch):
         assert quantise.coarser("nf4") == ()
 
 
-def test_a_trunk_in_fewer_bytes_is_offered_where_weights_matter(kinds, tmp_path):
+def too_little(monkeypatch):
+    monkeypatch.setattr(machine, "limit", lambda train, gpu=None: Limit(1, "a test", gpu=True, here=False))
+
+
+def test_a_trunk_in_fewer_bytes_is_offered_where_weights_matter(kinds, tmp_path, monkeypatch):
     """Twelve blocks of width 192: 12 D^2 weights each, and 4 + 4 + 1 times D outputs with a scale in int8."""
-    made = plan.make(spell(tmp_path, "lora", TINY), "8GB")
+    too_little(monkeypatch)
+    made = plan.make(spell(tmp_path, "lora", TINY))
     need = {each.name: each for each in made.needs}
     weights, outputs = 12 * 12 * 192**2, 12 * 9 * 192
     saved = {"bf16": 2 * weights, "int8": 3 * weights - 4 * outputs, "nf4": 7 * weights // 2 - 4 * weights // 64}
@@ -182,12 +187,14 @@ def test_a_trunk_in_fewer_bytes_is_offered_where_weights_matter(kinds, tmp_path)
         assert need["lora"].peak - saved[kind] <= other.peak <= need["lora"].peak - saved[kind] + 4 * 4 * 192**2
 
 
-def test_no_trunk_is_offered_where_it_saves_nothing(tmp_path):
-    whole = plan.make(spell(tmp_path / "a", "full", TINY), "8GB")
-    large = plan.make(spell(tmp_path / "b", "lora", "train.memory=fast"), "8GB")
+def test_no_trunk_is_offered_where_it_saves_nothing(tmp_path, monkeypatch):
+    enough = plan.make(spell(tmp_path / "c", "lora", TINY), "8GB")
+    too_little(monkeypatch)
+    whole = plan.make(spell(tmp_path / "a", "full", TINY))
+    large = plan.make(spell(tmp_path / "b", "lora", "train.memory=fast"))
     assert large.needs[0].peak > 4 * large.needs[0].memory["weights"]
-    names = [[need.name for need in made.needs if "trunk" in need.name] for made in (whole, large)]
-    assert names == [[], []]
+    names = [[need.name for need in made.needs if "trunk" in need.name] for made in (whole, large, enough)]
+    assert names == [[], [], []]
 
 
 def test_the_mildest_trunk_that_fits_is_advised(kinds, tmp_path, monkeypatch):

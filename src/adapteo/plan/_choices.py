@@ -133,7 +133,8 @@ def _others(planner: Planner, first: Need) -> Iterator[Need]:
         yield _halved(run.train, first)
     if planner.limit.gpu and run.train.precision == "fp32":
         yield planner.need(f"{mine}, bf16", ("train.precision=bf16",), precision="bf16")
-    if first.memory["weights"] >= _WEIGHTS_MATTER * first.peak:
+    matters = first.memory["weights"] >= _WEIGHTS_MATTER * first.peak
+    if matters and not fits(first, planner.limit):  # each kind is a trace more, and the import of bitsandbytes
         yield from _in_fewer_bytes(planner, first)
     for name in ("full", "lora", "last_k", "frozen"):
         if name != mine:
