@@ -1,5 +1,6 @@
-"""What the benchmarks of training steps count and time."""
+"""What the benchmarks of training steps are asked for, count and time."""
 
+import argparse
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -9,9 +10,18 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from adapteo.contracts import trainable_count
 from adapteo.meter import Memory, count_activations
-from benchmarks._rows import Row, ratio, seconds
+from benchmarks._rows import DEVICE, Row, arguments, ratio, seconds
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+def step_options(doc: str | None, given: list[str] | None) -> argparse.Namespace:
+    """Options of a benchmark of steps: those that all have, and the size and number of images."""
+    parser = arguments(doc)
+    parser.add_argument("--size", type=int, default=224, help="pixels per side")
+    parser.add_argument("--batch", type=int, default=2)
+    options = parser.parse_args(given)
+    if options.quick:
+        options.rounds, options.size, options.batch = 1, 32, 1
+    return options
 
 
 def operations(step: Callable[[], object]) -> int:

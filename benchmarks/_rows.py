@@ -16,6 +16,7 @@ from adapteo import meter
 from adapteo.files import replacing
 
 FOLDER = Path(__file__).parent / "out"
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 _MIB, _GIGA = 2**20, 1e9
 
 
@@ -131,10 +132,9 @@ def _plain(row: Row) -> dict[str, object]:
 
 def conditions(options: argparse.Namespace) -> dict[str, object]:
     """What another person needs to understand the figures."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     given = {key: str(value) if isinstance(value, Path) else value for key, value in vars(options).items()}
     date = datetime.now(UTC).isoformat(timespec="seconds")
-    return {**meter.environment(device), "cores": os.cpu_count(), "commit": _commit(), "date": date, "options": given}
+    return {**meter.environment(DEVICE), "cores": os.cpu_count(), "commit": _commit(), "date": date, "options": given}
 
 
 def _commit() -> str | None:

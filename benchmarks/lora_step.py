@@ -31,9 +31,9 @@ from adapteo.peft.frozen import Frozen
 from adapteo.peft.full import Full
 from adapteo.peft.lora import LoRA, LoRALinear
 from adapteo.vit import Attention, RoleLinear, set_memory
-from benchmarks._counting import DEVICE, Step, costs, in_turns, operations, saved_bytes
+from benchmarks._counting import DEVICE, Step, costs, in_turns, operations, saved_bytes, step_options
 from benchmarks._peers import hf_peft
-from benchmarks._rows import Goal, Row, Skipped, arguments, ratio, seconds, tell
+from benchmarks._rows import Goal, Row, Skipped, ratio, seconds, tell
 
 LORAS = {"paper": LoRA(preset="paper"), "all linears": LoRA()}
 MEMORIES: tuple[Memory, ...] = ("fast", "lean", "leanest")
@@ -144,12 +144,7 @@ def attention(options: argparse.Namespace) -> Iterator[Row]:
 
 def main(given: list[str] | None = None) -> None:
     """Measure, print and write."""
-    parser = arguments(__doc__)
-    parser.add_argument("--size", type=int, default=224, help="pixels per side")
-    parser.add_argument("--batch", type=int, default=2)
-    options = parser.parse_args(given)
-    if options.quick:
-        options.rounds, options.size, options.batch = 1, 32, 1
+    options = step_options(__doc__, given)
     tell(Path(__file__).stem, options, [*methods(options), *attention(options)])
 
 

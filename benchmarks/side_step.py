@@ -29,8 +29,8 @@ from adapteo.peft.full import Full
 from adapteo.peft.lora import LoRA
 from adapteo.peft.lst import LST
 from adapteo.peft.side import Side
-from benchmarks._counting import DEVICE, Step, costs, in_turns, operations, saved_bytes
-from benchmarks._rows import Goal, Row, Spread, arguments, tell
+from benchmarks._counting import DEVICE, Step, costs, in_turns, operations, saved_bytes, step_options
+from benchmarks._rows import Goal, Row, Spread, tell
 
 METHODS: dict[str, Method] = {
     "full": Full(),
@@ -83,12 +83,7 @@ def measured(options: argparse.Namespace) -> Iterator[Row]:
 
 def main(given: list[str] | None = None) -> None:
     """Measure, print and write."""
-    parser = arguments(__doc__)
-    parser.add_argument("--size", type=int, default=224, help="pixels per side")
-    parser.add_argument("--batch", type=int, default=2)
-    options = parser.parse_args(given)
-    if options.quick:
-        options.rounds, options.size, options.batch = 1, 32, 1
+    options = step_options(__doc__, given)
     tell(Path(__file__).stem, options, measured(options))
 
 

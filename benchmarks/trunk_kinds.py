@@ -30,8 +30,8 @@ from adapteo.contracts import Backbone, Batch, adapt, trainable
 from adapteo.peft.lora import LoRA
 from adapteo.quantise import FORMS, KINDS, PackedLinear
 from adapteo.vit import RoleLinear, set_memory
-from benchmarks._counting import DEVICE, Step, costs, in_turns
-from benchmarks._rows import Goal, Row, Skipped, arguments, tell
+from benchmarks._counting import DEVICE, Step, costs, in_turns, step_options
+from benchmarks._rows import Goal, Row, Skipped, tell
 
 SHARES = {"bf16": Goal(0.5), "int8": Goal(0.26), "nf4": Goal(1 / 7)}
 
@@ -88,12 +88,7 @@ def held(tensors: list[Tensor]) -> int:
 
 def main(given: list[str] | None = None) -> None:
     """Measure, print and write."""
-    parser = arguments(__doc__)
-    parser.add_argument("--size", type=int, default=224, help="pixels per side")
-    parser.add_argument("--batch", type=int, default=2)
-    options = parser.parse_args(given)
-    if options.quick:
-        options.rounds, options.size, options.batch = 1, 32, 1
+    options = step_options(__doc__, given)
     tell(Path(__file__).stem, options, measured(options))
 
 

@@ -170,6 +170,10 @@ class Search:
         trials = (_read(self.place(number) / _TRIAL_FILE) for number in itertools.count())
         return list(itertools.takewhile(lambda trial: trial is not None and "state" in trial, trials))  # type: ignore[arg-type]
 
+    @property
+    def _sampler(self) -> Sampler:
+        return Sampler(self.space, self.maximise)
+
     def _propose(self, before: Sequence[Trial], number: int, pending: Sequence[Values]) -> Values:
         """What to try next, which has not been tried and is not among those of the same round."""
         if self.first is not None and number == 0:
@@ -178,16 +182,15 @@ class Search:
         count = points(self.space)
         if count is not None and count <= self.count:
             return next(values for values in grid(self.space) if values not in tried)
-        sampler = Sampler(self.space, self.maximise)
         for draw in range(_DRAWS):
-            values = sampler.draw(before, number + draw * _FAR, pending)
+            values = self._sampler.draw(before, number + draw * _FAR, pending)
             if values not in tried:
                 return values
         return values if count is None else next(values for values in grid(self.space) if values not in tried)
 
     def hopeless(self, before: Sequence[Trial], course: Sequence[float], warmup: int) -> bool:
         """Whether a trial is to be ended early; see `adapteo._sampler.Sampler.hopeless`."""
-        return Sampler(self.space, self.maximise).hopeless(before, course, warmup)
+        return self._sampler.hopeless(before, course, warmup)
 
 
 def course(log: Path, column: str) -> list[float]:

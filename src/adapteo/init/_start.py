@@ -73,29 +73,23 @@ class Request:
 
 
 @dataclass(frozen=True, eq=False)
-class Started:
+class Started(Chosen):
     """What was found, what was chosen, and the file.
 
     Attributes:
         path: of the configuration.
         text: of the configuration.
-        scenes, dates, bands, values, labels: what was found.
-        model, others: the backbone, and what else fits.
-        survey: the dataset of the configuration.
-        notes: of the survey's plan.
+        scenes: that were found.
     """
 
     path: Path
     text: str
     scenes: tuple[Found, ...]
-    dates: Dates
-    bands: Bands
-    values: Values
-    labels: LabelFacts
-    model: Model
-    others: tuple[Model, ...]
-    survey: Survey
-    notes: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Of the survey's plan."""
+        return self.survey.notes
 
 
 def init(request: Request) -> Started:
@@ -142,10 +136,11 @@ def init(request: Request) -> Started:
     counts = [count for count in (labels.classes or {}).values() if count]
     if max(counts) > _UNEVEN * min(counts):
         survey = replace(survey, balance="classes")
-    text = text_of(Chosen(request.folder, request.method, places, dates, bands, values, labels, model, others, survey))
+    chosen = Chosen(request.folder, request.method, places, dates, bands, values, labels, model, others, survey)
+    text = text_of(chosen)
     with replacing(path) as beside:
         beside.write_text(text, encoding="utf-8")
-    return Started(path, text, scenes, dates, bands, values, labels, model, others, survey, survey.notes)
+    return Started(**vars(chosen), path=path, text=text, scenes=scenes)
 
 
 def _check_target(path: Path, overwrite: bool) -> None:

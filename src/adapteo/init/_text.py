@@ -22,7 +22,7 @@ _NAMED = 12
 """Classes without a name for which a line to name them is offered."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chosen:
     """All that goes into the configuration.
 

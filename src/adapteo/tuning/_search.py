@@ -135,7 +135,7 @@ def _train(arm: Arm, place: Place, searching: Search, attempt: Attempt) -> Mappi
     try:
         place.fit(run, _Pruner(place.reporter, searching, run, attempt.number) if place.prune else None)
         found = _best_epoch(run)
-        said = _line(arm, searching, attempt, f"{column(run)} {found['value']:.4f}")
+        said = _line(arm, searching, attempt, run, found)
     finally:
         place.reporter.trained(said)
     return found
@@ -162,7 +162,7 @@ def _train_together(arm: Arm, place: Place, searching: Search, attempts: Sequenc
         except AdaptEOError as error:
             found = error
         if not isinstance(found, AdaptEOError):
-            said = _line(arm, searching, attempt, f"{column(run)} {found['value']:.4f}")
+            said = _line(arm, searching, attempt, run, found)
         reporter.trained(said)
         yield Outcome(attempt.number, found, ended.seconds)
 
@@ -178,10 +178,11 @@ def _best_epoch(run: Run) -> Mapping[str, Any]:
     return {"value": scores[best], "loss": losses[best], "epoch": best, "course": scores}
 
 
-def _line(arm: Arm, searching: Search, attempt: Attempt, said: str) -> str:
+def _line(arm: Arm, searching: Search, attempt: Attempt, run: Run, found: Mapping[str, Any]) -> str:
     """What a person reads of a trial."""
     values = attempt.values.items()
     shown = " ".join(f"{key}={value:.2g}" if isinstance(value, float) else f"{key}={value}" for key, value in values)
+    said = f"{column(run)} {found['value']:.4f}"
     return f"{arm.name}  trial {attempt.number + 1}/{searching.count}  {shown}  {said}"
 
 
