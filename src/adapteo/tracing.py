@@ -151,13 +151,12 @@ def trace(step: Step) -> Trace:
     """Count one step in all ways; inside `without_values`.
 
     The optimiser has its state before, as in all steps but the first, and with several batches per step the gradients
-    of the earlier ones are there.
+    of the earlier ones are there. A parameter that the loss does not depend on has neither.
     """
     found = Trace()
     for parameter in step.parameters:
         parameter.grad = torch.empty_like(parameter)
     step.optimiser.step()
-    meter.count_state(step.model, step.optimiser, found.memory)
     if step.train.accumulate == 1:
         step.optimiser.zero_grad(set_to_none=True)
     batch = step.batch
@@ -166,11 +165,18 @@ def trace(step: Step) -> Trace:
         *(value for state in step.optimiser.state.values() for value in state.values()),
         batch.images, batch.target, batch.dates, batch.latlon,
     ]  # fmt: skip
-    counter = Counter(there)
+    counter, reached = Counter(there), set[Tensor]()
+    for parameter in step.parameters:
+        parameter.register_post_accumulate_grad_hook(reached.add)
     with _without_collection(), counter:
         before = step.gradients(found.memory)
+    unused = 0
+    for parameter in set(step.parameters) - reached:
+        for tensor in (parameter.grad, *step.optimiser.state.pop(parameter).values()):
+            unused += 0 if tensor is None else tensor.untyped_storage().nbytes()
+    meter.count_state(step.model, step.optimiser, found.memory)
     found.decoder = found.memory.activations - before
-    found.peak, found.products, found.convolutions = counter.peak, counter.products, counter.convolutions
+    found.peak, found.products, found.convolutions = counter.peak - unused, counter.products, counter.convolutions
     return found
 
 

@@ -15,6 +15,8 @@ from adapteo.plan._need import Need, Planner, UntraceableError
 from adapteo.quantise import coarser
 
 _MEMORIES: tuple[Memory, ...] = ("fast", "lean", "leanest")
+_STATES = ("weights", "gradients", "optimiser")
+_WEIGHTS_MATTER = 0.25  # of the peak; below, a trunk in fewer bytes is no help worth a line
 
 
 @dataclass(frozen=True)
@@ -133,33 +135,14 @@ def _others(planner: Planner, first: Need) -> Iterator[Need]:
         yield _halved(run.train, first)
     if planner.limit.gpu and run.train.precision == "fp32":
         yield planner.need(f"{mine}, bf16", ("train.precision=bf16",), precision="bf16")
-    matters = first.memory["weights"] >= _WEIGHTS_MATTER * first.peak
-    if matters and not fits(first, planner.limit):  # each kind is a trace more, and the import of bitsandbytes
-        yield from _in_fewer_bytes(planner, first)
+    if first.memory["weights"] >= _WEIGHTS_MATTER * first.peak and not fits(first, planner.limit):
+        with suppress(ConfigError):  # nothing is frozen
+            for kind in coarser(run.train.trunk):
+                yield planner.coarser(first, kind)
     for name in ("full", "lora", "last_k", "frozen"):
         if name != mine:
             with suppress(ConfigError):  # not every method works on every backbone
                 yield planner.need(name, (f"method={name}",), method=_method(name))
-
-
-_WEIGHTS_MATTER = 0.25
-
-
-def _in_fewer_bytes(planner: Planner, first: Need) -> Iterator[Need]:
-    """The frozen trunk held coarser, where something is frozen."""
-    given: dict[str, Any] = {key: value for key, value in _train_changes(first.changes) if key == "memory"}
-    with suppress(ConfigError):
-        for kind in coarser(planner.run.train.trunk):
-            changes = (*first.changes, f"train.trunk={kind}")
-            yield planner.need(f"{first.name}, trunk={kind}", changes, trunk=kind, **given)
-
-
-def _train_changes(changes: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Keys of `train` and values among overrides."""
-    for change in changes:
-        key, _, value = change.partition("=")
-        if key.startswith("train."):
-            yield key.removeprefix("train."), value
 
 
 def _halved(train: Train, need: Need) -> Need:
@@ -172,9 +155,6 @@ def _halved(train: Train, need: Need) -> Need:
     name = ", ".join([need.name, *(change.removeprefix("train.") for change in changes)])
     images = -(-(train.batch // 2) // train.devices)
     return replace(need, name=name, changes=(*need.changes, *changes), memory=parts, peak=peak, images=images)
-
-
-_STATES = ("weights", "gradients", "optimiser")
 
 
 def _smaller(train: Train, batch: int) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from adapteo.errors import ConfigError
 from adapteo.feature_cache import Source
 from adapteo.machine import Limit
 from adapteo.model import Boundary, Model, boundary
-from adapteo.quantise import make_ready
+from adapteo.quantise import PackedLinear, make_ready
 from adapteo.tracing import Counter, NoDraws, Step, Trace, give_shapes, trace, without_values
 from adapteo.vit import Block
 
@@ -114,9 +114,10 @@ class Planner:
     def __init__(self, run: Run, limit: Limit) -> None:
         self.run, self.limit, self.shapes = run, limit, Shapes.of(run)
         self._plain: dict[str, Model] = {}
+        self._found: dict[str, Need] = {}
 
     def need(self, name: str, changes: tuple[str, ...] = (), **given: Any) -> Need:
-        """Trace a step.
+        """Trace a step, unless the same way was traced before.
 
         Args:
             name: for people.
@@ -131,8 +132,11 @@ class Planner:
         run = replace(self.run, method=method, train=replace(self.run.train, **given))
         if run.train.memory == "auto":
             run = replace(run, train=replace(run.train, memory="lean"))
+        key = repr((method, run.train))
         try:
-            return self._traced(run, name, changes)
+            if key not in self._found:
+                self._found[key] = self._traced(run)
+            return replace(self._found[key], name=name, changes=changes)
         except (RuntimeError, TypeError, ValueError) as error:  # whatever code that looks at values does without them
             reason = str(error).partition("\n")[0]
             raise UntraceableError(
@@ -140,11 +144,32 @@ class Planner:
                 fix="train without a plan; the bill at the end says what it took",
             ) from error
 
+    def coarser(self, need: Need, kind: str) -> Need:
+        """What the run as it is takes with its trunk in fewer bytes, from what it takes now: without another trace.
+
+        Autograd keeps the same, and the same is computed. The peak is a bound: it is told as if it came while the
+        largest weight is unpacked.
+
+        Args:
+            need: of the run as it is.
+            kind: of trunk.
+
+        Raises:
+            ConfigError: nothing is frozen.
+        """
+        make_ready(kind)
+        model = self._adapted(replace(self.run, train=replace(self.run.train, trunk=kind)))
+        weights = sum(_bytes(each) for each in (*model.parameters(), *model.buffers()))
+        packed = [each for each in model.modules() if isinstance(each, PackedLinear)]
+        unpacked = max(each.in_features * each.out_features for each in packed) * torch.float32.itemsize
+        return replace(
+            need, name=f"{need.name}, trunk={kind}", changes=(*need.changes, f"train.trunk={kind}"),
+            memory=need.memory | {"weights": weights}, peak=need.peak - need.memory["weights"] + weights + unpacked,
+        )  # fmt: skip
+
     def recomputes(self) -> bool:
         """Whether there are blocks of transformers, and a method that sends gradients through them."""
-        with torch.device("meta"), NoDraws():
-            model = copy.deepcopy(self._untouched(self.run))
-            adapt_model(model, self.run, self.shapes.imagery.classes)
+        model = self._adapted(self.run)
         return trainable_count(model.backbone) > 0 and any(isinstance(each, Block) for each in model.modules())
 
     @property
@@ -152,11 +177,16 @@ class Planner:
         """What the sides of images must be multiples of."""
         return self._untouched(self.run).backbone.multiple
 
-    def _traced(self, run: Run, name: str, changes: tuple[str, ...]) -> Need:
-        make_ready(run.train.trunk)
+    def _adapted(self, run: Run) -> Model:
+        """The model that trains, on the device of no values."""
         with torch.device("meta"), NoDraws():
             model = copy.deepcopy(self._untouched(run))
             adapt_model(model, run, self.shapes.imagery.classes)
+        return model
+
+    def _traced(self, run: Run) -> Need:
+        make_ready(run.train.trunk)
+        model = self._adapted(run)
         images = max(1, min(-(-run.train.batch // run.train.devices), self.shapes.samples))
         with without_values():
             give_shapes(model)
@@ -173,8 +203,8 @@ class Planner:
         trained = parameters["backbone_trained"] + parameters["decoder_trained"]
         seconds = self._seconds(run, found, images, trained)
         return Need(
-            name, changes, parameters, parts, peak, images, found.operations // images, first.operations // images,
-            seconds, left,
+            "", (), parameters, parts, peak, images, found.operations // images, first.operations // images, seconds,
+            left,
         )  # fmt: skip
 
     def _untouched(self, run: Run) -> Model:
