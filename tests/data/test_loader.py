@@ -104,6 +104,16 @@ def test_threads_and_memory_change_nothing(workers, memory):
         torch.testing.assert_close(a.images, b.images, rtol=0, atol=0, equal_nan=True)
 
 
+def test_turned_images_lie_in_a_batch_as_others_do():
+    """In memory's usual order: kernels round by the order, so a resumed run would differ where batches are one image."""
+    batches = [batch for n in range(8) for batch in Loader(Made(), KEYS, 1, shuffle=0, augment=Augment()).epoch(n)]
+    assert all(batch.images.is_contiguous() and batch.target.is_contiguous() for batch in batches)
+    assert (
+        len({tuple(batch.images[0, 0, 0].flatten().sub(100 * int(batch.keys[0][1:])).tolist()) for batch in batches})
+        == 8
+    )
+
+
 def test_an_epoch_can_be_entered_at_any_batch():
     loader = Loader(Made(), KEYS, 3, shuffle=3, augment=Augment())
     whole = list(loader.epoch(5))

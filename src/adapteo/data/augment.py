@@ -38,7 +38,9 @@ class Augment:
             raise ConfigError(f"zoom is {self.zoom}", allowed=["two positive numbers, the smaller one first"])
 
     def __call__(self, sample: Sample, seed: int, epoch: int, position: int) -> Sample:
-        """Return a changed copy; missing pixels and `IGNORE` stay what they are, and labels are never mixed.
+        """Return a changed sample; missing pixels and `IGNORE` stay what they are, and labels are never mixed.
+
+        Flips and turns are views, which are carried out as the sample is copied into its batch.
 
         Args:
             sample: as read.
@@ -53,7 +55,7 @@ class Augment:
         if self.d4:
             image = dihedral(image, turn)
             mask = None if mask is None else dihedral(mask, turn)
-        return replace(sample, image=np.ascontiguousarray(image), target=_with(sample, mask))
+        return replace(sample, image=image, target=sample.target if mask is None else mask)
 
     @property
     def whole(self) -> bool:
@@ -137,7 +139,3 @@ def _bilinear(array: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 def _mask(sample: Sample) -> np.ndarray | None:
     """The target, where it is a picture."""
     return sample.target if sample.target is not None and sample.target.ndim == 2 else None
-
-
-def _with(sample: Sample, mask: np.ndarray | None) -> np.ndarray | None:
-    return sample.target if mask is None else np.ascontiguousarray(mask)

@@ -251,7 +251,7 @@ def collate(samples: Sequence[Sample], gsd: float = 10.0) -> Batch:
         )
     size = np.max([sample.image.shape[-2:] for sample in samples], axis=0)
     return Batch(
-        torch.from_numpy(np.stack([_padded(sample.image, size) for sample in samples])),
+        _joined([_padded(sample.image, size) for sample in samples]),
         _stack([_padded_target(sample.target, size) for sample in samples], samples, "label"),
         _stack([sample.dates for sample in samples], samples, "date"),
         _stack([sample.latlon for sample in samples], samples, "place"),
@@ -287,7 +287,13 @@ def _stack(arrays: Sequence[np.ndarray | None], samples: Sequence[Sample], what:
         return None
     if lacking:
         raise DataError(f"'{lacking[0]}' has no {what}, other samples of the batch have one")
-    return torch.from_numpy(np.stack([array for array in arrays if array is not None]))
+    return _joined([array for array in arrays if array is not None])
+
+
+def _joined(arrays: Sequence[np.ndarray]) -> torch.Tensor:
+    """Stack arrays, which may be turned views, in the usual order of memory; numpy would keep that of the views."""
+    out = np.empty((len(arrays), *arrays[0].shape), arrays[0].dtype)
+    return torch.from_numpy(np.stack(arrays, out=out))
 
 
 def _bytes(sample: Sample) -> int:

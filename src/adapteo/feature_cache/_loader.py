@@ -169,7 +169,7 @@ class FeatureLoader(Loader):
     def _turned(self, label: Sample, position: int, epoch: int) -> Sample:
         target = label.target
         if target is not None and target.ndim == 2:
-            target = np.ascontiguousarray(dihedral(target, self._element(position, epoch)))
+            target = dihedral(target, self._element(position, epoch))
         return replace(label, image=np.empty((0, 0, *label.image.shape[-2:]), np.float32), target=target)
 
     @staticmethod
