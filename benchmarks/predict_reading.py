@@ -23,7 +23,7 @@ import torch
 
 from adapteo._reader_process import CACHE
 from adapteo._scene_images import Inputs, open_place
-from adapteo.data.raster import block_cache
+from adapteo.data.gdal import block_cache
 from adapteo.windows import Layer, Windows, sweep
 from benchmarks._rows import arguments, ratio, seconds, tell
 from benchmarks.predict_overhead import make_scene

@@ -22,7 +22,7 @@ from typing import BinaryIO
 import numpy as np
 
 from adapteo._scene_images import Opener, SceneImages, Share
-from adapteo.data.raster import block_cache, gdal
+from adapteo.data.gdal import block_cache, with_settings
 
 CACHE = (8 * 2**20, 128 * 2**20)
 """Bytes of GDAL's cache of decoded blocks beside those of a row of windows, and the most that all may take."""
@@ -132,7 +132,7 @@ class _Reader:
 
     def _open(self, number: int) -> None:
         if not self._opened:
-            self._stack.enter_context(gdal(self.setup.settings))
+            self._stack.enter_context(with_settings(self.setup.settings))
         images = self._stack.enter_context(self.setup.openers[number]())
         self._opened[number] = images
         needed = max(self._needed(number) for number in self._opened)

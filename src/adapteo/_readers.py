@@ -22,7 +22,7 @@ import numpy as np
 
 from adapteo._reader_process import Answer, Job, Setup
 from adapteo._scene_images import SceneImages
-from adapteo.data.raster import gdal_settings
+from adapteo.data import gdal
 from adapteo.errors import AdaptEOError, ConfigError
 
 _PATIENCE = 5.0  # seconds until a process that does not end is ended
@@ -53,7 +53,7 @@ class Readers:
         descriptor = _anonymous(4 * max(numbers, 1))
         try:
             self.memory = np.frombuffer(mmap.mmap(descriptor, 0), np.float32)
-            settings, openers = gdal_settings(), [each.opener for each in images if each.opener is not None]
+            settings, openers = gdal.settings(), [each.opener for each in images if each.opener is not None]
             for number in range(max(map(len, self._shares))):
                 self._processes.append(_start(descriptor))
                 own = [shares[number] if number < len(shares) else None for shares in self._shares]

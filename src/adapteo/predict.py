@@ -13,8 +13,8 @@ from torch import Tensor
 
 from adapteo._reader_process import CACHE
 from adapteo._scene_images import Inputs, SceneImages, match_bands, open_dates, taken_in_order
+from adapteo.data.gdal import block_cache
 from adapteo.data.map_file import Grid, Layout, fingerprint_of, grid_of, open_maps
-from adapteo.data.raster import block_cache
 from adapteo.errors import ConfigError, DataError
 from adapteo.styles import classes_style, values_style
 from adapteo.windows import Forward, Layer, Progress, Windows, sweep

@@ -105,7 +105,7 @@ def test_threads_and_memory_change_nothing(workers, memory):
 
 
 def test_turned_images_lie_in_a_batch_as_others_do():
-    """In memory's usual order: kernels round by the order, so a resumed run would differ where batches are one image."""
+    """In the usual order of memory, by which kernels round: else a batch of one image would depend on its turn."""
     batches = [batch for n in range(8) for batch in Loader(Made(), KEYS, 1, shuffle=0, augment=Augment()).epoch(n)]
     assert all(batch.images.is_contiguous() and batch.target.is_contiguous() for batch in batches)
     assert (

@@ -22,7 +22,7 @@ from rasterio.io import DatasetReader, DatasetWriter
 from rasterio.windows import Window
 
 from adapteo.data._layout import Box, Layout, profile
-from adapteo.data.raster import allow_no_place, writing
+from adapteo.data.gdal import allow_no_place, writing
 from adapteo.errors import DataError
 from adapteo.files import replacing, unwritable
 

@@ -14,7 +14,8 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
 from adapteo.data._layout import sidecar
-from adapteo.data.raster import Transform, explained, open_scene, pixel_size
+from adapteo.data.gdal import explained
+from adapteo.data.raster import Transform, open_scene, pixel_size
 from adapteo.errors import DataError
 
 MASK_SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".img", ".bmp", ".jp2")

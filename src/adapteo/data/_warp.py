@@ -23,7 +23,8 @@ from rasterio.warp import transform as transform_points
 
 from adapteo.data._projection import same_crs
 from adapteo.data._source import BandFile, Grid, is_remote
-from adapteo.data.raster import Scene, Transform, block_cache, open_scene
+from adapteo.data.gdal import block_cache
+from adapteo.data.raster import Scene, Transform, open_scene
 from adapteo.errors import DataError
 
 _MARGIN = 3  # source pixels around what a window covers: the kernel reaches one, rounding another

@@ -18,7 +18,8 @@ from rasterio.windows import Window
 
 from adapteo.data._layout import TILE, Box, Grid, Layout, category_names, cog_options, sidecar, virtual_map
 from adapteo.data._map_pieces import Pieces, check, open_pieces
-from adapteo.data.raster import Scene, block_cache, writing
+from adapteo.data.gdal import block_cache, writing
+from adapteo.data.raster import Scene
 from adapteo.errors import DataError
 from adapteo.files import replacing, unwritable
 

@@ -3,10 +3,7 @@
 What is missing (nodata, masks, NaN, infinity) is NaN in every float array that leaves this file.
 """
 
-import errno
 import math
-import shutil
-import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -16,26 +13,21 @@ from threading import Lock
 import numpy as np
 import rasterio
 from rasterio import Affine
-from rasterio._err import CPLE_BaseError
 from rasterio.crs import CRS
 from rasterio.enums import Interleaving, MaskFlags
-from rasterio.env import get_gdal_config, getenv, hasenv, setenv
-from rasterio.errors import CRSError, NotGeoreferencedWarning, RasterioError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.io import DatasetReader
 from rasterio.warp import transform as transform_points
 from rasterio.windows import Window
 
 from adapteo.data._dates import acquired
 from adapteo.data._layout import Layout, Transform, profile
-from adapteo.data._picture import ERRORS, SUFFIXES, read_picture
+from adapteo.data._picture import SUFFIXES, read_picture
+from adapteo.data.gdal import block_cache, explained, opened, writing
 from adapteo.errors import DataError
-from adapteo.files import replacing, unwritable
+from adapteo.files import replacing
 
-_CACHE = 64 * 2**20  # bytes of decoded blocks that GDAL keeps while a scene or a map is open, unless told otherwise
-__all__ = [
-    "Raster", "Scene", "Transform", "allow_no_place", "block_cache", "explained", "gdal", "gdal_settings",
-    "latlon_of_centre", "open_scene", "pixel_size", "read_raster", "write_image", "writing",
-]  # fmt: skip
+__all__ = ["Raster", "Scene", "Transform", "latlon_of_centre", "open_scene", "pixel_size", "read_raster", "write_image"]
 _METRES_PER_DEGREE = 111_319.49  # on the equator of WGS84: 2 pi 6,378,137 m / 360
 
 
@@ -87,7 +79,7 @@ def read_raster(path: str | Path, indexes: Sequence[int] | None = None, masked: 
     path = Path(path)
     if path.suffix.lower() in SUFFIXES:
         return _read_picture(path, indexes, masked)
-    with _open(path) as file:
+    with opened(path) as file:
         wanted = _check_indexes(path, file.count, indexes)
         with explained(path):
             array = _read_float(file, wanted, None) if masked else file.read(wanted)
@@ -225,7 +217,7 @@ def open_scene(path: str | Path) -> Iterator[Scene]:
     Raises:
         DataError: the file is missing, empty, corrupt or not an image.
     """
-    with block_cache(), _open(Path(path)) as file:
+    with block_cache(), opened(Path(path)) as file:
         yield Scene(Path(path), file)
 
 
@@ -306,93 +298,6 @@ def _check_indexes(path: Path, count: int, indexes: Sequence[int] | None) -> lis
             f"{path} has no band {wrong[0] if wrong else 'selected'}; it has {count}", allowed=range(1, count + 1)
         )
     return list(indexes)
-
-
-def allow_no_place() -> None:
-    """Let rasterio be quiet about files without a place."""
-    # Not `catch_warnings`, which swaps the process's filters and is not thread-safe before Python 3.14.
-    if not any(item[2] is NotGeoreferencedWarning for item in warnings.filters):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-
-
-@contextmanager
-def _open(path: Path) -> Iterator[DatasetReader]:
-    """Open with GDAL; chips without a place are normal here."""
-    allow_no_place()
-    with explained(path):
-        file = rasterio.open(path)
-    with file:
-        yield file
-
-
-@contextmanager
-def block_cache(size: int = _CACHE) -> Iterator[None]:
-    """Bound GDAL's cache of decoded blocks, by default a share of the machine's memory.
-
-    What is read row by row wants the blocks of one row of windows kept, or else each block is decoded several times;
-    more is of no use. The size does not depend on that of a scene, so that a small one needs no less than a large one.
-
-    Args:
-        size: bytes.
-    """
-    with rasterio.Env():  # sends GDAL's messages to logging
-        before = get_gdal_config("GDAL_CACHEMAX")
-        setenv(GDAL_CACHEMAX=size)
-        try:
-            yield
-        finally:
-            setenv(GDAL_CACHEMAX=before)
-
-
-def gdal_settings() -> dict[str, object]:
-    """GDAL's settings of this process beside the environment's, as a program that embeds this may have made them."""
-    return dict(getenv()) if hasenv() else {}
-
-
-@contextmanager
-def gdal(settings: dict[str, object]) -> Iterator[None]:
-    """Use GDAL with the settings of another process."""
-    with rasterio.Env(**settings):
-        yield
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Say why a file could not be written. GDAL gives no error number: with almost nothing free, the disk is full."""
-    try:
-        yield
-    except (RasterioError, CPLE_BaseError) as error:  # copying raises GDAL's own
-        free = shutil.disk_usage(path.parent).free // 2**20
-        if free < 16:
-            raise unwritable(path, OSError(errno.ENOSPC, "")) from error
-        raise DataError(
-            f"cannot write {path}: {_reason(error)}",
-            fix=f"the disk has {free} MiB free; a quota or another limit may be reached",
-        ) from error
-
-
-@contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Turn what GDAL and Pillow raise into one error that names the file and what to do."""
-    try:
-        yield
-    except (RasterioError, *ERRORS) as error:
-        if not path.exists():
-            raise DataError(f"there is no file {path}", fix="check the path") from error
-        if path.is_dir():
-            raise DataError(f"{path} is a folder, not an image", fix="name a file in it") from error
-        if path.stat().st_size == 0:
-            raise DataError(f"{path} is empty (0 bytes)", fix="copy or download it again") from error
-        unknown = "not recognized" in str(error) or "cannot identify" in str(error)
-        reason = "it is not an image that can be read" if unknown else _reason(error)
-        raise DataError(
-            f"cannot read {path}: {reason}", fix="if it is damaged, copy or download it again, or leave it out"
-        ) from error
-
-
-def _reason(error: Exception) -> str:
-    """First line of what went wrong; rasterio often keeps it in the cause."""
-    return (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
 
 
 def _corners(file: DatasetReader) -> np.ndarray:
