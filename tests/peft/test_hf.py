@@ -224,3 +224,14 @@ def test_a_missing_package_is_named(monkeypatch):
     with pytest.raises(ConfigError, match="needs the package peft") as caught:
         adapt(vit(), HF("oft"))
     assert "adapteo[peft]" in str(caught.value)
+
+
+@pytest.mark.parametrize("error", ["ModuleNotFoundError('no Bloom', name='transformers')", "RuntimeError('no nms')"])
+def test_a_package_that_cannot_be_imported_is_told_from_a_missing_one(error, tmp_path, monkeypatch):
+    """As where transformers meets a torchvision that was built for another PyTorch."""
+    (tmp_path / "peft.py").write_text(f"raise {error}\n")
+    monkeypatch.delitem(sys.modules, "peft", raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigError, match="is installed, but cannot be imported: no") as caught:
+        adapt(vit(), HF("oft"))
+    assert "torchvision" in str(caught.value)
