@@ -242,6 +242,9 @@ def test_a_method_that_cannot_be_trained_is_a_row_with_its_reason(tmp_path, monk
     found = tuning.tune(short(tmp_path), Terms(("ssf", "frozen"), {}, 1, 1))
     assert (found.rows[0].reason, found.rows[0].seeds, found.best) == ("no layer | for it here", 0, "frozen")
     assert found.to_markdown().splitlines()[2].startswith("| ssf | no layer / for it here |")
+    console = Console(width=72, record=True, file=io.StringIO())
+    found.render(console)
+    assert "  ssf: no layer | for it here\n" in console.export_text()
     with pytest.raises(ConfigError, match="no layer"):
         tuning.tune(short(tmp_path), Terms(("ssf",), {}, 1, 1))
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.table import Table as Grid
+from rich.text import Text
 
 from adapteo.search_space import Values
 
@@ -140,16 +141,21 @@ class Tuned:
         return "\n".join(f"| {' | '.join(line)} |" for line in lines) + f"\n\n{self.note}\n"
 
     def render(self, console: Console | None = None) -> None:
-        """Print the table."""
+        """Print the table, and below it the best settings, or why there is none."""
         console = console or Console()
         grid = Grid(header_style="dim", box=None, pad_edge=False)
-        head, rows = self._cells()
-        for place, name in enumerate(head):
-            grid.add_column(name, justify="left" if place < 2 else "right", no_wrap=place != 1, overflow="fold")
-        for row, cells in zip(self.rows, rows, strict=True):
-            grid.add_row(*cells, style="bold" if row.method == self.best else "")
+        (first, setting, *others), rows = self._cells()
+        grid.add_column(first, no_wrap=True)
+        for name in others:
+            grid.add_column(name, justify="right", overflow="fold")
+        for row, (name, _, *cells) in zip(self.rows, rows, strict=True):
+            grid.add_row(Text(name), *cells, style="bold" if row.method == self.best else "")
         console.print(grid)
-        console.print(self.note, highlight=False)
+        console.print(f"{setting}:", highlight=False, style="dim")
+        for row in self.rows:
+            if found := row.reason or _setting(row):
+                console.print(f"  {row.method}: {found}", highlight=False, markup=False)
+        console.print(self.note, highlight=False, markup=False)
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
         head = ["method", "best setting", "trials", "validation", *self.splits, "trained", "seconds", "MB"]
