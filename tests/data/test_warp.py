@@ -12,8 +12,9 @@ from rasterio.enums import Resampling
 from rasterio.warp import reproject
 from rasterio.warp import transform as transform_points
 
+from adapteo.data._opening import read_header
 from adapteo.data._source import BandFile, Grid
-from adapteo.data._warp import open_bands, read_header
+from adapteo.data._warp import open_bands
 
 UTM32, UTM33, DEGREES = "EPSG:32632", "EPSG:32633", "EPSG:4326"
 TARGET = (48, 56)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from adapteo.contracts import Dataset
+from adapteo.data._opening import open_file
 from adapteo.data._survey_scenes import SceneFile
-from adapteo.data._warp import open_file
 from adapteo.data.raster import Scene
 
 _WHOLE = 60_000_000

@@ -8,10 +8,10 @@ from pathlib import Path
 from adapteo.bands import resolve
 from adapteo.data._band_files import is_layer, split_name
 from adapteo.data._dates import day_in_name
+from adapteo.data._opening import read_header
 from adapteo.data._safe import find_safe, metadata_file, read_safe
 from adapteo.data._source import BandFile, Source, is_remote
 from adapteo.data._stac import read_stac
-from adapteo.data._warp import read_header
 from adapteo.errors import ConfigError, DataError
 
 _RASTERS = (".tif", ".tiff", ".vrt", ".jp2", ".img")

@@ -10,11 +10,12 @@ from typing import Literal
 import numpy as np
 
 from adapteo.data._dates import day_in_name
+from adapteo.data._opening import open_file
 from adapteo.data._projection import crs_name, same_crs
 from adapteo.data._series import in_series
 from adapteo.data._source import Grid, Source, finest, is_remote
 from adapteo.data._stacked import in_dates
-from adapteo.data._warp import open_bands, open_file
+from adapteo.data._warp import open_bands
 from adapteo.data.raster import Scene, Transform
 from adapteo.data.scene_files import canonical, discover, pick, select
 from adapteo.errors import DataError

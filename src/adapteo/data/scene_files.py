@@ -17,8 +17,9 @@ from pathlib import Path
 from adapteo.bands import resolve
 from adapteo.data._band_files import describe, finest_files, split_name
 from adapteo.data._finding import canonical, described, in_product, named_apart, opened_headers, paths_of
+from adapteo.data._opening import open_file, read_header
 from adapteo.data._source import BandFile, Grid, Source, finest, is_remote
-from adapteo.data._warp import Assembled, open_bands, open_file, read_header
+from adapteo.data._warp import Assembled, open_bands
 from adapteo.data.raster import Scene
 from adapteo.errors import DataError, closest
 
