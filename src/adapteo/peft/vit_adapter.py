@@ -74,7 +74,8 @@ class ViTAdapter(Method):
         family="adapter",
         parameters="11.9 M for a ViT-B, 20.1 M for a ViT-L",
         cost="a convolutional pyramid beside the whole backbone, which keeps its activations",
-        use="dense tasks with small objects, where maps of strides 4 to 32 help",
+        use="dense tasks with small objects, where maps of strides 4 to 32 help; a linear decoder reads the "
+        "last of them, so set its `stride`",
         evidence="82.3 against LoRA's 61.2 on the held-out region of Sen1Floods11 for Prithvi 1.0 (arXiv 2504.17397)",
     )
 
