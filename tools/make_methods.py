@@ -29,8 +29,9 @@ in and out the widths of a linear. Costs are those of a training step without th
 numbers per token and block for full fine-tuning and for LoRA; `train.memory: lean` and `leanest` keep less with the
 same gradients.
 
-All of them on the same two data sets with equal budgets, three seeds and a region held out: [results](results.md). There
-`lora`, the default, was no worse than full fine-tuning, and `[lora, ssf]`, for twice the memory, was first on both."""
+All of them on the same two data sets with equal budgets, three seeds and a region held out: [results](results.md).
+There `lora`, the default, was no worse than full fine-tuning; `[lora, ssf]`, for more than twice the memory, was first
+in the regions of both that were trained in, and in the held-out region of one."""
 _COMPOSING = """\
 `method: [lora, ssf]` applies several. Any order gives the same model, parameters add up, and the result merges where
 all of them do. Two that train the same tensor, rebuild the same weight, or lead their own way are refused."""
