@@ -29,7 +29,7 @@ def write_scene(
     """96 x 96 pixels of noise around a level; the values of each band differ."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = np.random.default_rng(shift).normal(level, abs(level) / 4, (len(names), 96, 96))
-    values = np.clip(noise, 0 if "u" in dtype else None, np.iinfo(dtype).max if "u" in dtype else None)
+    values = np.clip(noise, 0, np.iinfo(dtype).max) if "u" in dtype else noise
     place = Affine(gsd, 0, LEFT + 960 * shift, 0, -gsd, TOP)
     options = {"width": 96, "height": 96, "count": len(names), "dtype": dtype, "crs": crs, "transform": place}
     with rasterio.open(path, "w", driver="GTiff", nodata=nodata, **options) as file:
