@@ -11,7 +11,7 @@ import rasterio
 from rasterio.errors import RasterioError
 
 from adapteo.data._source import Grid, is_remote
-from adapteo.data.gdal import block_cache
+from adapteo.data.gdal import block_cache, reason_of
 from adapteo.data.raster import Scene, open_scene
 from adapteo.errors import DataError
 
@@ -104,5 +104,6 @@ class _Remote(Scene):
 
 
 def _unreachable(path: str, error: Exception) -> DataError:
-    reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
-    return DataError(f"cannot read {path}: {reason}", fix="check the address and the network, or download the file")
+    return DataError(
+        f"cannot read {path}: {reason_of(error)}", fix="check the address and the network, or download the file"
+    )

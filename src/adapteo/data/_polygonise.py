@@ -1,6 +1,5 @@
 """The part of GDAL in turning a class map into polygons: reading what it says of itself, and its strips."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from rasterio.enums import MaskFlags
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import RasterioError
 from rasterio.io import DatasetReader
 from rasterio.windows import Window
 
+from adapteo.data.gdal import allow_no_place, reason_of
 from adapteo.errors import DataError
 
 
@@ -90,12 +90,10 @@ def _open(path: Path) -> Iterator[DatasetReader]:
 @contextmanager
 def _quiet(path: Path) -> Iterator[None]:
     """Name the file in what GDAL raises; files without a place are normal here."""
-    if not any(item[2] is NotGeoreferencedWarning for item in warnings.filters):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    allow_no_place()
     try:
         yield
     except RasterioError as error:
         if not path.exists():
             raise DataError(f"there is no file {path}", fix="check the path") from error
-        reason = (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"cannot read {path}: {reason}", fix="is it a complete GeoTIFF?") from error
+        raise DataError(f"cannot read {path}: {reason_of(error)}", fix="is it a complete GeoTIFF?") from error

@@ -82,7 +82,7 @@ def writing(path: Path) -> Iterator[None]:
         if free < 16:
             raise unwritable(path, OSError(errno.ENOSPC, "")) from error
         raise DataError(
-            f"cannot write {path}: {_reason(error)}",
+            f"cannot write {path}: {reason_of(error)}",
             fix=f"the disk has {free} MiB free; a quota or another limit may be reached",
         ) from error
 
@@ -100,12 +100,12 @@ def explained(path: Path) -> Iterator[None]:
         if path.stat().st_size == 0:
             raise DataError(f"{path} is empty (0 bytes)", fix="copy or download it again") from error
         unknown = "not recognized" in str(error) or "cannot identify" in str(error)
-        reason = "it is not an image that can be read" if unknown else _reason(error)
+        reason = "it is not an image that can be read" if unknown else reason_of(error)
         raise DataError(
             f"cannot read {path}: {reason}", fix="if it is damaged, copy or download it again, or leave it out"
         ) from error
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
     """First line of what went wrong; rasterio often keeps it in the cause."""
     return (str(error.__cause__ or error).splitlines() or [type(error).__name__])[0]

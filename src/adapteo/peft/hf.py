@@ -252,27 +252,20 @@ def _peft() -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the libraries that it imports
             peft: Any = importlib.import_module("peft")
-    except ModuleNotFoundError as error:
-        if error.name == "peft":
-            raise ConfigError("`method: hf` needs the package peft", fix="pip install 'adapteo[peft]'") from error
-        raise _broken(error) from error
     except (ImportError, RuntimeError) as error:
-        raise _broken(error) from error
+        if isinstance(error, ModuleNotFoundError) and error.name == "peft":
+            raise ConfigError("`method: hf` needs the package peft", fix="pip install 'adapteo[peft]'") from error
+        raise ConfigError(
+            f"peft is installed, but cannot be imported: {str(error).partition('. ')[0]}",
+            fix=f"often the installed torchvision does not fit PyTorch {torch.__version__}: install both from the same "
+            "index, in versions that belong together; `python -c 'import torchvision, peft'` says more",
+        ) from error
     if tuple(int(part) for part in peft.__version__.split(".")[:2]) < _OLDEST:
         raise ConfigError(
             f"`method: hf` knows peft from {'.'.join(map(str, _OLDEST))} on, and {peft.__version__} is installed",
             fix="pip install -U peft",
         )
     return peft
-
-
-def _broken(error: Exception) -> ConfigError:
-    """What it means when peft is there, but something that it imports does not work."""
-    return ConfigError(
-        f"peft is installed, but cannot be imported: {str(error).partition('. ')[0]}",
-        fix=f"often the installed torchvision does not fit PyTorch {torch.__version__}: install both from the same "
-        "index, in versions that belong together; `python -c 'import torchvision, peft'` says more",
-    )
 
 
 METHOD = HF

@@ -1,6 +1,6 @@
 """The ways to train that a plan compares, and what to change when none fits."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -148,7 +148,7 @@ def _others(planner: Planner, first: Need) -> Iterator[Need]:
 def _halved(train: Train, need: Need) -> Need:
     """Half the batch in twice as many pieces: what is kept for backward halves, and gradients stay all the time."""
     share = (train.batch // 2) / train.batch
-    changes = _smaller(train, train.batch // 2)
+    changes = _written(_smaller(train, train.batch // 2))
     parts = {key: value if key in _STATES else int(value * share) for key, value in need.memory.items()}
     lasting = need.memory["weights"] + need.memory["optimiser"]
     peak = lasting + need.memory["gradients"] + int(max(0, need.peak - lasting) * share)
@@ -157,8 +157,14 @@ def _halved(train: Train, need: Need) -> Need:
     return replace(need, name=name, changes=(*need.changes, *changes), memory=parts, peak=peak, images=images)
 
 
-def _smaller(train: Train, batch: int) -> tuple[str, ...]:
-    return f"train.batch={batch}", f"train.accumulate={-(-train.batch * train.accumulate // batch)}"
+def _smaller(train: Train, batch: int) -> dict[str, int]:
+    """Keys of `train` for fewer images at once, and as many more batches per step."""
+    return {"batch": batch, "accumulate": -(-train.batch * train.accumulate // batch)}
+
+
+def _written(given: Mapping[str, Any]) -> tuple[str, ...]:
+    """Keys of `train` as overrides."""
+    return tuple(f"train.{key}={value}" for key, value in given.items())
 
 
 def _method(name: str) -> Method:
@@ -169,11 +175,9 @@ def _method(name: str) -> Method:
 def _with_batch(planner: Planner, batch: int, method: Method, **given: Any) -> Need:
     """Fewer images at once, and as many more batches per step."""
     train = planner.run.train
-    accumulate = -(-train.batch * train.accumulate // batch)
-    changes = [f"train.{key}={value}" for key, value in given.items()]
     if batch != train.batch:
-        changes += [f"train.batch={batch}", f"train.accumulate={accumulate}"]
-        given |= {"batch": batch, "accumulate": accumulate}
+        given |= _smaller(train, batch)
+    changes = [*_written(given)]
     if method != planner.run.method:
         changes.insert(0, f"method={name_of(method)}")
     name = ", ".join([name_of(method), *(change.removeprefix("train.") for change in changes if "train." in change)])

@@ -157,7 +157,6 @@ class Planner:
         Raises:
             ConfigError: nothing is frozen.
         """
-        make_ready(kind)
         model = self._adapted(replace(self.run, train=replace(self.run.train, trunk=kind)))
         weights = sum(_bytes(each) for each in (*model.parameters(), *model.buffers()))
         packed = [each for each in model.modules() if isinstance(each, PackedLinear)]
@@ -179,13 +178,13 @@ class Planner:
 
     def _adapted(self, run: Run) -> Model:
         """The model that trains, on the device of no values."""
+        make_ready(run.train.trunk)
         with torch.device("meta"), NoDraws():
             model = copy.deepcopy(self._untouched(run))
             adapt_model(model, run, self.shapes.imagery.classes)
         return model
 
     def _traced(self, run: Run) -> Need:
-        make_ready(run.train.trunk)
         model = self._adapted(run)
         images = max(1, min(-(-run.train.batch // run.train.devices), self.shapes.samples))
         with without_values():
